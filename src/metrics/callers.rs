@@ -21,31 +21,31 @@ pub(super) const OTHER: &str = "other";
 /// The series of one caller.
 #[derive(Debug)]
 pub struct CallerSeries {
-    /// Requests that have begun and not ended.
+    /// Requests that have started and not ended.
     pub in_flight: IntGauge,
     /// Requests waiting, by lane.
     pub queue_depth: Gauges<Lane>,
-    /// Served ÷ entitled while waiting.
+    /// The amount served as a fraction of the amount entitled to, while it waits.
     pub share: Gauge,
-    /// Waits for turns, seconds.
+    /// Time in the queue, seconds.
     pub queue_wait: Histogram,
     /// Requests that wait for its own ceiling.
     pub(super) ceiling_waiting: IntGauge,
-    /// The used part of its budgets, by period.
+    /// The used fraction of its budgets, by period.
     pub(super) budget: Box<[Gauge]>,
     name: Box<str>,
-    /// Tokens of models without series of their own.
+    /// Tokens of models without their own series.
     tokens: Counters<TokenKind>,
-    /// Tokens by the model's place.
+    /// Tokens by the model's index.
     by_model: Box<[OnceLock<Counters<TokenKind>>]>,
     /// Requests that the caller's SDK marked as retries.
     pub sdk_retries: IntCounter,
-    /// Which of `pairs` an endpoint counts in.
+    /// The index in `pairs` of each endpoint.
     places: [u8; Endpoint::ALL.len()],
     pairs: Box<[PairSeries]>,
 }
 
-/// The series of one caller at one endpoint.
+/// The series of one caller and one endpoint.
 #[derive(Debug)]
 pub struct PairSeries {
     /// Requests that ended, by outcome.
@@ -55,27 +55,27 @@ pub struct PairSeries {
 }
 
 impl CallerSeries {
-    /// The series for one endpoint; those of `other` where the plan has none for it.
+    /// The series of an endpoint; those of `other` if the plan has none for it.
     pub fn at(&self, endpoint: Endpoint) -> &PairSeries {
         &self.pairs[usize::from(self.places[endpoint.index()])]
     }
 
-    /// Whether the endpoint has no series of its own, though it is not `other`.
+    /// Whether the endpoint has no series and counts as `other`.
     pub fn overflows(&self, endpoint: Endpoint) -> bool {
         endpoint != Endpoint::Other && self.places[endpoint.index()] == 0
     }
 }
 
-/// All callers' series: named ones by [`CallerId`], and `other`.
+/// The series of all callers: named ones by [`CallerId`], and `other`.
 #[derive(Debug)]
 pub(super) struct CallerTable {
     vecs: Vecs,
     slots: Box<[OnceLock<CallerSeries>]>,
     other: CallerSeries,
     plan: Plan,
-    /// Pairs of caller and model that may still have series of their own.
+    /// Pairs of caller and model that may still get series.
     pairs: AtomicUsize,
-    /// Series that further callers may still take, after a reload.
+    /// Series left for callers that a reload adds.
     spare: Mutex<usize>,
 }
 
@@ -88,7 +88,7 @@ impl CallerTable {
         Self { vecs, slots, other, plan, pairs: AtomicUsize::new(plan.pairs), spare: Mutex::new(spare) }
     }
 
-    /// Gives the caller series of its own, if the bound allows; whether it has some.
+    /// Gives the caller its own series, if the bound allows; returns whether it has some.
     pub(super) fn name(&self, id: CallerId, name: &str) -> bool {
         let Some(slot) = self.slots.get(usize::from(id.0)) else { return false };
         if slot.get().is_some() {
@@ -105,7 +105,7 @@ impl CallerTable {
         self.slots.get(usize::from(id.0)).and_then(OnceLock::get).unwrap_or(&self.other)
     }
 
-    /// The counters of tokens of a caller and a model, and whether the bound on pairs was met.
+    /// The token counters of a caller and a model, and whether the bound on pairs was reached.
     pub(super) fn tokens(&self, id: CallerId, model: Option<&ModelSeries>) -> (&Counters<TokenKind>, bool) {
         let series = self.series(id);
         let Some((model, cell)) = model.and_then(|model| Some((model, series.by_model.get(model.place?)?)))
@@ -122,7 +122,7 @@ impl CallerTable {
         (cell.get_or_init(|| self.vecs.tokens(&series.name, model.name())), false)
     }
 
-    /// Everyone's series, for what is set as a whole.
+    /// The series of all callers.
     pub(super) fn each(&self) -> impl Iterator<Item = &CallerSeries> {
         self.slots.iter().filter_map(OnceLock::get).chain(std::iter::once(&self.other))
     }
@@ -162,7 +162,7 @@ impl Vecs {
         Counters::resolve(|kind| self.tokens.with_label_values(&[caller, model, kind]))
     }
 
-    /// Makes a caller's series, all at 0, for the first `endpoints` of [`ENDPOINTS_BY_USE`].
+    /// Creates a caller's series, all at 0, for the first `endpoints` of [`ENDPOINTS_BY_USE`].
     fn resolve(&self, caller: &str, endpoints: usize, models: usize) -> CallerSeries {
         let mut places = [0; Endpoint::ALL.len()];
         let named = &ENDPOINTS_BY_USE[..endpoints];

@@ -10,9 +10,9 @@ use prometheus::{
 use super::families::Family;
 use super::labels::Label;
 
-/// What a family without an open label is counted through.
+/// The handle of a family without an open label.
 pub(super) trait Handle {
-    /// Combinations of label values.
+    /// The number of combinations of label values.
     const COMBINATIONS: usize;
 
     /// Registers the family, with every series at 0.
@@ -72,7 +72,7 @@ impl<L: Label> Gauges<L> {
         self.of(value).set(level);
     }
 
-    /// The level now.
+    /// The present value.
     #[cfg(test)]
     pub fn level(&self, value: L) -> i64 {
         self.of(value).get()
@@ -132,8 +132,8 @@ pub(super) fn histogram_vec(registry: &Registry, family: &Family) -> HistogramVe
     register(registry, HistogramVec::new(family.histogram_opts(), family.labels).expect(WELL_FORMED))
 }
 
-/// Names, labels and buckets come from the table of families, none from outside; a test builds them
-/// all.
+/// Names, labels and buckets come from the table of families, never from outside; a test builds
+/// them all.
 const WELL_FORMED: &str = "the table of families is well formed";
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {

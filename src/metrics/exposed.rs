@@ -1,4 +1,4 @@
-//! Families that are made at a scrape, from what is only known then.
+//! Families that are created at each scrape, from values known only then.
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
@@ -6,7 +6,7 @@ use super::families::{self, Family, Kind};
 use super::gathered::Gathered;
 use super::replicas::{ReplicasStatus, ReplicasTrouble};
 
-/// The families of credentials that live short.
+/// The families of short-lived credentials.
 pub(super) fn of_credentials(credentials: &[(String, f64)]) -> [MetricFamily; 1] {
     [family(&families::CREDENTIAL_EXPIRES, credentials.iter().map(|(name, left)| (vec![&**name], *left)))]
 }
@@ -18,7 +18,7 @@ pub(super) fn of_issuers(issuers: &[(String, Option<f64>, u64)]) -> [MetricFamil
     [family(&families::ISSUER_KEYS_AGE, ages), family(&families::ISSUER_FAILURES, failures)]
 }
 
-/// The families of what is counted over all scopes and bodies.
+/// The families of totals over all scopes and bodies.
 pub(super) fn of_totals(of: &Gathered) -> [MetricFamily; 5] {
     [
         single(&families::SCOPES, of.scopes.len() as f64),
@@ -46,7 +46,7 @@ pub(super) fn of_replicas(of: &ReplicasStatus) -> [MetricFamily; 8] {
     ]
 }
 
-/// 1 for what holds, else 0.
+/// 1 for `true`, 0 for `false`.
 pub(super) fn flag(holds: bool) -> f64 {
     f64::from(u8::from(holds))
 }
@@ -56,7 +56,7 @@ pub(super) fn single(of: &Family, value: f64) -> MetricFamily {
     family(of, [(Vec::new(), value)])
 }
 
-/// A family with the values of its labels and of each of its series.
+/// A family from the label values and the value of each of its series.
 pub(super) fn family<'a>(of: &Family, series: impl IntoIterator<Item = (Vec<&'a str>, f64)>) -> MetricFamily {
     let mut exposed = MetricFamily::default();
     exposed.set_name(of.name.to_owned());

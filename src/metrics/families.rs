@@ -15,7 +15,7 @@ use super::labels::{
 use crate::classify::ErrorClass;
 use crate::openai::Endpoint;
 
-/// What a family's samples mean.
+/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     /// Only grows.
@@ -35,7 +35,7 @@ pub struct Family {
     pub kind: Kind,
     /// Its label names.
     pub labels: &'static [&'static str],
-    /// One sentence for a person.
+    /// The help text, one sentence.
     pub help: &'static str,
 }
 
@@ -52,8 +52,8 @@ impl Family {
         }
     }
 
-    /// Series that one combination of label values exposes: a histogram has one for each bucket,
-    /// `+Inf`, sum and count.
+    /// The number of samples for one combination of label values. A histogram has one for each
+    /// bucket, `+Inf`, sum and count.
     pub const fn samples(&self) -> usize {
         match self.kind {
             Counter | Gauge => 1,
@@ -68,17 +68,17 @@ impl fmt::Display for Family {
     }
 }
 
-/// Waits and durations: from what a local stand-in answers in to the longest deadline, seconds.
+/// Waits and durations, seconds: from the response time of a local server to the longest deadline.
 pub const DURATION_BUCKETS: &[f64] =
     &[0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0];
-/// What Weir itself adds, seconds: 10 µs is a good request, a second is a fault.
+/// The time that Weir itself adds, seconds: 10 µs is normal, a second is a fault.
 pub const OVERHEAD_BUCKETS: &[f64] = &[
     0.000_01, 0.000_02, 0.000_03, 0.000_05, 0.000_075, 0.000_1, 0.000_15, 0.000_25, 0.000_5, 0.001, 0.002_5,
     0.005, 0.01, 0.05, 0.1, 1.0,
 ];
-/// Times to the first event of an answer, seconds.
+/// Times to the first event of a response, seconds.
 pub(super) const FIRST_EVENT_BUCKETS: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
-/// Times for a token of an answer, seconds: 5 ms is 200 tokens a second.
+/// Times per output token, seconds: 5 ms is 200 tokens per second.
 pub(super) const OUTPUT_TOKEN_BUCKETS: &[f64] = &[0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25];
 /// Ratios around 1, where 1 is exact.
 pub const RATIO_BUCKETS: &[f64] =
@@ -96,7 +96,7 @@ macro_rules! families {
         #[cfg(any(test, feature = "internals"))]
         pub const ALL: &[Family] = &[$($konst,)+];
 
-        /// The series that other modules count themselves; all start at 0. Histograms are in the
+        /// Handles for the series that other modules count; all start at 0. Histograms are in the
         /// base unit of their family.
         #[derive(Debug)]
         pub struct Handles {
@@ -118,7 +118,7 @@ macro_rules! families {
 }
 
 families! {
-    // What callers got.
+    // Results for callers.
     REQUESTS = Counter, "requests_total", ["caller", "endpoint", "outcome"],
         "Requests that ended, by how they ended for their caller.";
     REQUEST_DURATION = Histogram(DURATION_BUCKETS), "request_duration_seconds", ["caller", "endpoint"],
@@ -135,7 +135,7 @@ families! {
         "Time from the last attempt's begin to the first event of a streamed answer: waits in Weir are no part of it.";
     TIME_PER_OUTPUT_TOKEN = Histogram(OUTPUT_TOKEN_BUCKETS), "time_per_output_token_seconds", ["model"],
         "Time from a streamed answer's first event to its end, for each token of it after the first.";
-    // What the upstream said.
+    // Results from the upstream.
     ATTEMPTS = Counter, "attempts_total", ["endpoint", "outcome"],
         "Attempts made upstream, by how each ended.";
     ATTEMPT_ERRORS = Counter, "attempt_errors_total", ["class"] => attempt_errors: Counters<ErrorClass>,

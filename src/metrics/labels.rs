@@ -1,29 +1,29 @@
-//! The closed lists that label values come from, so that a request can never add a series.
+//! The closed lists of label values, so that a request can never add a series.
 
 use crate::classify::{ErrorClass, Source};
 pub use crate::label::Label;
 use crate::label::names;
 
 names! {
-    /// How a request ended, as its caller saw it.
+    /// The end of a request, from its caller's view.
     Outcome {
-        /// The upstream's answer, below 400, arrived whole.
+        /// The upstream's response, below 400, arrived completely.
         Success = "success",
-        /// The upstream's own error was passed on.
+        /// An error from the upstream was passed on.
         UpstreamError = "upstream_error",
-        /// The upstream gave no usable answer; Weir said so (502, 504).
+        /// The upstream gave no usable response; Weir answered 502 or 504.
         NoResponse = "no_response",
-        /// Weir itself refused.
+        /// Weir refused the request.
         Refused = "refused",
-        /// The answer began and was cut.
+        /// The response started and was truncated.
         Cut = "cut",
-        /// The client left first.
+        /// The client closed the connection first.
         ClientClosed = "client_closed",
     }
 }
 
 impl Outcome {
-    /// The outcome that a request's final class stands for; none is success.
+    /// The outcome for a request's final class; without one, success.
     pub fn of(class: Option<ErrorClass>) -> Self {
         let Some(class) = class else { return Self::Success };
         match class.meaning().source {
@@ -37,21 +37,21 @@ impl Outcome {
 }
 
 names! {
-    /// How one attempt ended.
+    /// The end of one attempt.
     AttemptOutcome {
-        /// The upstream answered below 400, and the answer was whole.
+        /// The upstream's response is below 400 and complete.
         Success = "success",
-        /// The upstream answered with an error, in the status or inside a stream.
+        /// The upstream responded with an error, in the status or inside a stream.
         Error = "error",
-        /// No usable answer, or one that was cut.
+        /// No usable response, or a truncated one.
         NoResponse = "no_response",
-        /// The client left while the attempt was under way.
+        /// The client closed its connection during the attempt.
         ClientClosed = "client_closed",
     }
 }
 
 impl AttemptOutcome {
-    /// The outcome that an attempt's class stands for; none is success.
+    /// The outcome for an attempt's class; without one, success.
     pub fn of(class: Option<ErrorClass>) -> Self {
         match Outcome::of(class) {
             Outcome::Success => Self::Success,
@@ -63,41 +63,41 @@ impl AttemptOutcome {
 }
 
 names! {
-    /// Why an answer that might have been retried was not.
+    /// Why a retryable response was not retried.
     RetryStop {
-        /// Every attempt that is allowed was made.
+        /// The most attempts were made.
         AttemptsSpent = "attempts_spent",
-        /// The deadline leaves no room for another try.
+        /// The deadline leaves no time for another attempt.
         Deadline = "deadline",
         /// The scope's retry budget is exhausted.
         Budget = "budget",
-        /// A repeat could do the work twice.
+        /// A retry could perform the operation twice.
         Unsafe = "unsafe",
-        /// A byte of the answer had reached the client.
+        /// A part of the response has reached the client.
         Committed = "committed",
-        /// The body was not kept for another try.
+        /// The body was not kept for a retry.
         BodyNotKept = "body_not_kept",
-        /// The upstream said that it must not be.
+        /// The upstream forbids it (`x-should-retry: false`).
         Forbidden = "forbidden",
         /// `retry.never` names the endpoint.
         Excluded = "excluded",
         /// Weir is draining.
         Draining = "draining",
-        /// The mode only observes or bypasses.
+        /// The mode is observe or bypass.
         Mode = "mode",
     }
 }
 
 names! {
-    /// Why the queue turned a request away.
+    /// Why the queue refused a request.
     QueueRefusal {
-        /// The queue is full, in number or bytes.
+        /// The queue is full, by number or bytes.
         QueueFull = "queue_full",
-        /// The caller has too much waiting.
+        /// The caller has too many waiting requests.
         CallerLimit = "caller_limit",
-        /// The turn would come too late.
+        /// The predicted wait exceeds the deadline.
         PredictedDeadline = "deadline_predicted",
-        /// The upstream is failing and the outage outlasted the wait.
+        /// The upstream fails, and the outage lasted longer than the allowed wait.
         BreakerOpen = "breaker_open",
         /// The quota is known to be spent.
         BillingBlock = "billing_block",
@@ -107,7 +107,7 @@ names! {
 }
 
 names! {
-    /// What a budget of tokens is for.
+    /// The period of a token budget.
     BudgetPeriod {
         /// A day of UTC.
         Day = "day",
@@ -117,73 +117,73 @@ names! {
 }
 
 names! {
-    /// What kind of token was used.
+    /// A kind of token.
     TokenKind {
         /// Tokens of the prompt, cached ones included.
         Input = "input",
-        /// The part of the prompt that the upstream had cached.
+        /// The part of the prompt that the upstream took from its cache.
         Cached = "cached",
-        /// Tokens of the answer.
+        /// Tokens of the response.
         Output = "output",
     }
 }
 
 names! {
-    /// How a streamed answer ended.
+    /// The end of a streamed response.
     StreamOutcome {
-        /// With `[DONE]` or `response.completed`.
+        /// Complete, with `[DONE]` or `response.completed`.
         Complete = "complete",
-        /// Without it.
+        /// Ended without that.
         Cut = "cut",
-        /// The same towards an HTTP/1.0 client, which cannot tell it from the end.
+        /// The same for an HTTP/1.0 client, which can't distinguish it from the end.
         CutUnseen = "cut_unseen",
         /// With an error inside the stream.
         Error = "error",
-        /// Nothing came for too long.
+        /// No data for too long.
         Idle = "idle",
-        /// The client left.
+        /// The client closed the connection.
         ClientClosed = "client_closed",
     }
 }
 
 names! {
-    /// Why a request body was not kept for another try.
+    /// Why a request body was not kept for a retry.
     ReplaySkip {
-        /// Larger than the cap of one request.
+        /// Larger than the limit for one request.
         TooLarge = "too_large",
-        /// All kept bodies together reached their cap.
+        /// The total of all kept bodies reached its limit.
         Budget = "budget",
     }
 }
 
 names! {
-    /// What a connection is doing.
+    /// The state of a connection.
     ConnectionState {
         /// Serving a request.
         Active = "active",
-        /// Open, with nothing to do.
+        /// Open, without a request.
         Idle = "idle",
-        /// Speaking WebSocket.
+        /// Upgraded to WebSocket.
         Upgraded = "upgraded",
     }
 }
 
 names! {
-    /// How connecting to the upstream went.
+    /// The result of connecting to the upstream.
     ConnectResult {
         /// Connected.
         Connected = "connected",
         /// The name did not resolve.
         Dns = "dns",
-        /// Refused.
+        /// The connection was refused.
         Refused = "refused",
-        /// The system has no file or memory for another connection: not the upstream's doing.
+        /// The system has no file or memory for another connection: not the upstream's fault.
         Exhausted = "exhausted",
         /// The TLS handshake failed.
         Tls = "tls",
         /// The egress proxy refused or failed.
         Proxy = "proxy",
-        /// Not in time.
+        /// The timeout expired.
         Timeout = "timeout",
         /// Any other failure.
         Other = "other",
@@ -191,27 +191,27 @@ names! {
 }
 
 names! {
-    /// Why a client's connection was closed without an answer.
+    /// Why a client's connection was closed without a response.
     ConnectionRefusal {
         /// The limit of open connections is reached.
         TooMany = "too_many",
         /// The TLS handshake failed.
         Tls = "tls",
-        /// Nothing was sent in time.
+        /// The client sent nothing in time.
         Silent = "silent",
         /// The first bytes are not HTTP.
         Malformed = "malformed",
         /// Weir is draining.
         Draining = "draining",
-        /// It broke before it was accepted.
+        /// The connection broke before it was accepted.
         Accept = "accept",
     }
 }
 
 names! {
-    /// Which rule of HTTP a request broke.
+    /// The HTTP rule that a request violates.
     HttpRule {
-        /// Not HTTP at all, or bytes that no message may have; hyper's own refusals, as one.
+        /// Not HTTP, or bytes that no message may contain: all of hyper's own errors.
         Unparsable = "unparsable",
         /// HTTP/1.1 without `Host`.
         HostMissing = "host_missing",
@@ -227,50 +227,50 @@ names! {
         Connect = "connect",
         /// TRACE.
         Trace = "trace",
-        /// A target that is no path.
+        /// A target that is not a path.
         Target = "target",
-        /// A target of another scheme than http or https.
+        /// A target with a scheme other than http or https.
         Scheme = "scheme",
-        /// A `Connection` line that nominates a field between the caller and the API.
+        /// A `Connection` line that names a field between the caller and the API.
         Nominated = "nominated",
         /// An upgrade to WebSocket for a path that `upstream.websocket.paths` does not allow.
         Upgrade = "upgrade",
-        /// A `Host` that is no name of the listener, where the request would spend a configured
+        /// A `Host` that is not a name of the listener, if the request would use a configured
         /// credential without a key.
         ForeignHost = "foreign_host",
-        /// A web page of another site that would spend a configured credential.
+        /// A web page of another site that would use a configured credential.
         CrossSite = "cross_site",
-        /// What one side of a WebSocket session sent breaks the protocol.
+        /// One side of a WebSocket session sent an invalid frame.
         WebSocketFrame = "websocket_frame",
     }
 }
 
 names! {
-    /// Which of Weir's own bounds was reached.
+    /// The bound of Weir that was reached.
     Bound {
-        /// Bytes of bodies that wait to be sent and are not kept for another try.
+        /// Bytes of bodies that wait to be sent and are not kept for a retry.
         BufferedBytes = "buffered_bytes",
         /// Bytes of one request's body.
         BodySize = "body_size",
-        /// Time that a request's body pauses.
+        /// The pause within a request's body.
         BodyTimeout = "body_timeout",
-        /// The least rate of a request's body.
+        /// The minimum rate of a request's body.
         BodyRate = "body_rate",
-        /// Requests at once over one HTTP/2 connection.
+        /// Concurrent requests on one HTTP/2 connection.
         Streams = "streams",
         /// Upgraded connections.
         WebSockets = "websockets",
-        /// Time that an upgraded connection is silent.
+        /// The idle time of an upgraded connection.
         WebSocketIdle = "websocket_idle",
-        /// Bytes of one message over WebSocket.
+        /// Bytes of one WebSocket message.
         WebSocketMessage = "websocket_message",
-        /// Turns of one WebSocket session that wait.
+        /// Waiting turns of one WebSocket session.
         WebSocketTurns = "websocket_turns",
-        /// Time without an event of a turn's answer; its permit is given back.
+        /// Time without an event in a turn's response; its permit is returned.
         WebSocketTurnIdle = "websocket_turn_idle",
         /// Client connections.
         Connections = "connections",
-        /// Connections of one peer.
+        /// Connections from one address.
         ConnectionsPerPeer = "connections_per_peer",
         /// Time for the TLS handshake.
         HandshakeTimeout = "handshake_timeout",
@@ -278,66 +278,67 @@ names! {
         HeadTimeout = "head_timeout",
         /// Time that a connection waits for its next request.
         IdleTimeout = "idle_timeout",
-        /// Time for the client to take its answer.
+        /// Time for the client to read its response.
         WriteTimeout = "write_timeout",
-        /// Time for the client to open the window of one answer of several (HTTP/2).
+        /// Time for the client to open the flow-control window of one of several responses
+        /// (HTTP/2).
         AnswerUnread = "answer_unread",
-        /// Bytes or number of a request's headers.
+        /// Bytes or number of a request's header fields.
         Headers = "headers",
-        /// Bytes or number of an answer's headers.
+        /// Bytes or number of a response's header fields.
         AnswerHeaders = "answer_headers",
         /// Files that the process may open.
         OpenFiles = "open_files",
-        /// The decoded copy of an answer.
+        /// The decoded copy of a response.
         DecodedCopy = "decoded_copy",
-        /// A request's body that could not be read for its model and price: of an unknown coding,
-        /// cut, or no JSON.
+        /// A request's body in which model and price could not be read: it has an unknown coding,
+        /// is truncated, or is not JSON.
         UnreadBody = "unread_body",
-        /// Lines of log waiting to be written; the rest is dropped.
+        /// Log lines waiting to be written; further ones are dropped.
         LogQueue = "log_queue",
-        /// Callers' tokens that are remembered as verified: all were forgotten.
+        /// Cached verified tokens: the cache was emptied.
         VerifiedTokens = "verified_tokens",
-        /// Attempts of one request that are kept for the log.
+        /// Attempts of one request kept for the log.
         AttemptsKept = "attempts_kept",
-        /// Objects of which it is kept what upstream owns them; the oldest are forgotten.
+        /// Objects with a known owner among the upstreams; the oldest are evicted.
         ObjectOwners = "object_owners",
     }
 }
 
 names! {
-    /// What became of a span that was to be exported.
+    /// The result of exporting a span.
     SpanResult {
-        /// The collector took it.
+        /// The collector accepted it.
         Sent = "sent",
-        /// Too many were waiting.
+        /// The queue was full.
         Dropped = "dropped",
-        /// The collector was out of reach, or refused it.
+        /// The collector was unreachable, or rejected it.
         Failed = "failed",
     }
 }
 
 names! {
-    /// What enforcing would have done where the mode only observes.
+    /// What enforce mode would have done, in observe mode.
     WouldHave {
-        /// Let the request wait.
+        /// Delayed the request.
         Delayed = "delayed",
         /// Refused it.
         Refused = "refused",
-        /// Tried again.
+        /// Retried it.
         Retried = "retried",
-        /// Held it while the upstream is failing.
+        /// Held it while the upstream fails.
         Held = "held",
     }
 }
 
 names! {
-    /// A label whose values are bounded by number; the rest is `other`.
+    /// A label with a bounded number of values; further ones count as `other`.
     Bounded {
         /// The `caller` label.
         Caller = "caller",
         /// The `upstream` label.
         Upstream = "upstream",
-        /// The `endpoint` label of a caller.
+        /// The `endpoint` label, per caller.
         Endpoint = "endpoint",
         /// The `model` label.
         Model = "model",

@@ -1,10 +1,10 @@
-//! Counts of everything, as Prometheus reads them: each family registered once, each series made
+//! The metrics, in Prometheus's format: each family is registered once, and each series is created
 //! before it is needed.
 //!
 //! No other module names the `prometheus` crate. A request finds its handles by index (caller,
-//! endpoint, class) or, for its model, by comparing a few names; it never locks, hashes or
-//! allocates for a count. What changes with the scopes is made at each scrape from a [`Gathered`]
-//! snapshot. [`Plan`] bounds the number of series by configuration.
+//! endpoint, class) or, for its model, by comparing a few names; counting never locks, hashes or
+//! allocates. Values that depend on scopes are created at each scrape from a [`Gathered`] snapshot.
+//! [`Plan`] bounds the number of series by configuration.
 
 mod callers;
 mod counters;
@@ -57,7 +57,7 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 #[derive(Debug)]
 pub struct Metrics {
     handles: Handles,
-    /// Requests begun by each worker, by its index.
+    /// Requests started by each worker, by its index.
     pub worker_requests: Box<[IntCounter]>,
 
     attempts: Box<[Counters<AttemptOutcome>]>,
@@ -71,7 +71,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers every family and makes every series that the settings name.
+    /// Registers every family, and creates every series that the settings name.
     pub fn new(settings: &Settings) -> Arc<Self> {
         let plan = Plan::fit(
             settings.callers.len(),
@@ -115,28 +115,28 @@ impl Metrics {
         Arc::new(metrics)
     }
 
-    /// The bound that the series keep, and what has names of its own.
+    /// The bounds on series, per label.
     #[cfg(any(test, feature = "internals"))]
     pub fn plan(&self) -> Plan {
         self.plan
     }
 
-    /// Gives a caller that a reload added its own series, where the bound allows.
+    /// Gives a caller that a reload added its own series, if the bound allows.
     ///
-    /// An id must mean the same name for as long as the process lives.
+    /// An id must stand for the same name until the process ends.
     pub fn name_caller(&self, id: CallerId, name: &str) {
         if !self.callers.name(id, name) {
             self.labels_overflowed.inc(Bounded::Caller);
         }
     }
 
-    /// The caller's series; those of `other` where it has none of its own.
+    /// The caller's series; those of `other` if it has none.
     pub fn caller(&self, id: CallerId) -> &CallerSeries {
         self.callers.series(id)
     }
 
-    /// The counters of tokens of a caller and a model; those of the model `other` beyond the bound
-    /// on pairs.
+    /// The token counters of a caller and a model; those of the model `other` beyond the bound on
+    /// pairs.
     pub fn tokens(&self, id: CallerId, model: Option<&ModelSeries>) -> &Counters<TokenKind> {
         let (tokens, bound) = self.callers.tokens(id, model);
         if bound {
@@ -162,12 +162,12 @@ impl Metrics {
         })
     }
 
-    /// The name that the model's series bear: its own once it had a success, else `other`.
+    /// The name in the model's series: its own after its first success, else `other`.
     pub fn model_label<'a>(&'a self, name: &str) -> &'a str {
         self.models.find(name).unwrap_or_else(|| self.models.other()).name()
     }
 
-    /// How long answers take to begin, by model, at `since` after the start of the process.
+    /// The time until responses begin, by model, at `since` after the start of the process.
     pub fn slowness(&self, since: Duration) -> Vec<Slowness> {
         self.models.each().filter_map(|model| model.pace.slowness(model.name(), since)).collect()
     }
@@ -177,7 +177,7 @@ impl Metrics {
         self.callers.each().map(|series| series.in_flight.get()).sum()
     }
 
-    /// Records how reading the configuration again went.
+    /// Records the result of a reload.
     pub fn reloaded(&self, successful: bool, now: SystemTime) {
         let mut process = self.process();
         process.reload_successful = successful;
@@ -195,12 +195,12 @@ impl Metrics {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Quantiles of what Weir added, since the start.
+    /// Quantiles of the time that Weir itself added, since the start.
     pub fn overhead_quantiles(&self) -> Quantiles {
         Quantiles::of(&self.overhead)
     }
 
-    /// Appends every series in Prometheus's text format.
+    /// Appends all series in Prometheus's text format.
     pub fn encode(&self, gathered: &Gathered, out: &mut Vec<u8>) {
         self.take(gathered);
         let (scope_families, overflowed) = self.scope_names.collect(&gathered.scopes);
@@ -216,12 +216,12 @@ impl Metrics {
         families.extend(self.process().exposed());
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|one, two| one.name().cmp(two.name()));
-        // Writing to memory cannot fail, and every family here has a name and a metric.
+        // Writing to memory can't fail, and every family here has a name and a metric.
         let written = TextEncoder::new().encode(&families, out);
         debug_assert!(written.is_ok(), "{written:?}");
     }
 
-    /// Sets what is only known at a scrape.
+    /// Sets the gauges whose values are known only at a scrape.
     fn take(&self, gathered: &Gathered) {
         for series in self.callers.each() {
             for lane in Lane::ALL {

@@ -1,4 +1,4 @@
-//! The series of each model: named with its first success, so that nonsense never takes a name.
+//! The series of each model, created at its first success, so that invalid names never get series.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -10,7 +10,7 @@ use super::families;
 use super::labels::Outcome;
 use super::pace::Pace;
 
-/// Longer names than this are not the API's and count as `other`.
+/// The most bytes of a model's name; longer ones are not the API's, and count as `other`.
 const MAX_NAME: usize = 64;
 
 /// The series of one model.
@@ -21,25 +21,25 @@ pub struct ModelSeries {
     pub requests: Counters<Outcome>,
     /// Times to the first event, seconds.
     pub first_event: Histogram,
-    /// Times for a token of the answer, seconds.
+    /// Times per output token, seconds.
     pub per_token: Histogram,
-    /// Its place among the models; nothing for `other`.
+    /// Its index among the models; `None` for `other`.
     pub(super) place: Option<usize>,
-    /// How long its answers take to begin.
+    /// The time until its responses begin.
     pub pace: Pace,
 }
 
 /// Models by name: a list that only grows, read without a lock, a hash or an allocation.
 ///
-/// A proxy sees a handful of models; comparing a few names is cheaper than hashing one.
+/// A proxy sees only a few models; comparing a few names is cheaper than hashing one.
 #[derive(Debug)]
 pub(super) struct ModelTable {
     vecs: Vecs,
     slots: Box<[OnceLock<ModelSeries>]>,
     other: ModelSeries,
-    /// Patterns of the names that may have a slot; any where empty.
+    /// Patterns of the names that may get series; if empty, all may.
     allowed: Vec<Box<str>>,
-    /// How many slots are taken; held while one is.
+    /// The number of used slots; locked while one is added.
     taken: Mutex<usize>,
 }
 
@@ -62,12 +62,12 @@ impl ModelTable {
         Self { vecs, slots, other, allowed, taken: Mutex::new(0) }
     }
 
-    /// The model's series, or `None` if it has none of its own.
+    /// The model's own series, if it has some.
     pub(super) fn find(&self, name: &str) -> Option<&ModelSeries> {
         self.slots.iter().map_while(OnceLock::get).find(|series| *series.name == *name)
     }
 
-    /// The model's series, made now if the bound allows; `other`'s otherwise.
+    /// The model's series, created now if the bound allows; `None` otherwise.
     pub(super) fn name(&self, name: &str) -> Option<&ModelSeries> {
         if let Some(series) = self.find(name) {
             return Some(series);
@@ -88,7 +88,7 @@ impl ModelTable {
         Some(slot.get_or_init(|| self.vecs.resolve(name, Some(place))))
     }
 
-    /// Every model that has series of its own.
+    /// Every model with its own series.
     pub(super) fn each(&self) -> impl Iterator<Item = &ModelSeries> {
         self.slots.iter().map_while(OnceLock::get)
     }
@@ -98,7 +98,7 @@ impl ModelTable {
     }
 }
 
-/// Whether the name is the pattern, in which each `*` stands for any text.
+/// Whether the name matches the pattern, in which each `*` stands for any text.
 fn fits(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut left) = name.strip_prefix(start) else { return false };
@@ -107,7 +107,7 @@ fn fits(pattern: &str, name: &str) -> bool {
         if parts.peek().is_none() {
             return left.ends_with(part);
         }
-        // The earliest place is as good as any: what follows has the most left to fit in.
+        // The first match is best: it leaves the most text for the rest of the pattern.
         let Some(at) = left.find(part) else { return false };
         left = &left[at + part.len()..];
     }

@@ -1,4 +1,4 @@
-//! How long answers take to begin, minute by minute: to tell a slow upstream from its usual self.
+//! The time until responses begin, by minute, to detect when an upstream is slower than usual.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,31 +7,31 @@ use serde::{Deserialize, Serialize};
 
 /// Minutes that are kept.
 const MINUTES: usize = 60;
-/// The newest minutes, whose mean is the time now.
+/// The newest minutes, whose mean is the present value.
 const NOW: u64 = 2;
-/// Answers that a mean needs.
+/// The least number of responses for a mean.
 const ENOUGH: u64 = 5;
-/// The bits of a place that hold its minute, its answers, and its milliseconds.
+/// The bits in a slot for its minute, its responses, and its milliseconds.
 const MINUTE_BITS: u32 = 16;
 const ANSWER_BITS: u32 = 20;
 const TIME_BITS: u32 = 28;
 
-/// A ring of minutes; each place packs its minute (modulo 65,536), its answers and their
-/// milliseconds in one word, so that a count is one exchange.
+/// A ring of minutes; each slot packs its minute (modulo 65,536), its responses and the sum of
+/// their milliseconds into one word, so that counting is one atomic exchange.
 #[derive(Debug)]
 pub struct Pace([AtomicU64; MINUTES]);
 
-/// How long a model's answers take to begin.
+/// How slowly a model's responses begin.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Slowness {
     /// The model.
     pub model: String,
-    /// The mean of the last two minutes.
+    /// The mean of the last two minutes, seconds.
     pub now_seconds: f64,
-    /// The median of the means of the minutes before, an hour back.
+    /// The median of the means of the minutes before, within an hour, seconds.
     pub usual_seconds: f64,
-    /// Answers in the last two minutes.
+    /// Responses in the last two minutes.
     pub answers: u64,
 }
 
@@ -61,7 +61,7 @@ impl Minute {
         self.number << (ANSWER_BITS + TIME_BITS) | self.answers << TIME_BITS | self.millis
     }
 
-    /// The same with one answer more; a minute that is full stays as it is.
+    /// Adds one response; a full minute stays unchanged.
     fn with(self, millis: u64) -> Self {
         let (answers, millis) = (self.answers + 1, self.millis + millis);
         if answers >> ANSWER_BITS > 0 || millis >> TIME_BITS > 0 {
@@ -77,10 +77,10 @@ impl Minute {
 }
 
 impl Pace {
-    /// Counts an answer whose head took `time` after its attempt began; `since` is the time since
-    /// the start of the process.
+    /// Counts a response whose head took `time` from the start of its attempt; `since` is the time
+    /// since the start of the process.
     pub fn observe(&self, time: Duration, since: Duration) {
-        // From 1 on: a place that is all zeros was never used.
+        // Starts at 1: a slot of zeros was never used.
         let number = (since.as_secs() / 60 + 1) & ((1 << MINUTE_BITS) - 1);
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(1 << 24);
         let count = |word: u64| {
@@ -88,11 +88,11 @@ impl Pace {
             let held = if held.number == number { held } else { Minute { number, answers: 0, millis: 0 } };
             Some(held.with(millis).word())
         };
-        // Always counted: the closure never declines.
+        // Always succeeds: the closure always returns a value.
         self.0[place(number)].fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).ok();
     }
 
-    /// The time now and usually; nothing where there are too few answers to say.
+    /// The present and the usual time; `None` if there are too few responses.
     pub fn slowness(&self, model: &str, since: Duration) -> Option<Slowness> {
         let current = (since.as_secs() / 60 + 1) & ((1 << MINUTE_BITS) - 1);
         let age = |minute: &Minute| current.wrapping_sub(minute.number) & ((1 << MINUTE_BITS) - 1);

@@ -1,5 +1,5 @@
-//! How many series a configuration can cause at worst, and what gives way so that they stay within
-//! the bound.
+//! The plan of series: the most that a configuration can cause, and the reductions that keep them
+//! within the bound.
 
 use super::families::{self, Handles};
 use super::labels::{AttemptOutcome, BudgetPeriod, Outcome, TokenKind};
@@ -7,24 +7,24 @@ use super::replicas::ReplicasTrouble;
 use crate::caller::Lane;
 use crate::openai::Endpoint;
 
-/// Credentials whose life has a series: the configuration has no more exchanges.
+/// The most credentials with an expiry series: the configuration allows no more exchanges.
 const MOST_CREDENTIALS: usize = 16;
-/// Limits of single upstreams of pools that have series of their own.
+/// The most limits of single upstreams with their own series.
 pub const MAX_UPSTREAM_LIMITS: usize = 256;
-/// Dimensions of one scope that can have series of their own.
+/// The most dimensions of one scope with their own series.
 pub const MAX_DIMENSIONS: usize = 4;
 
-/// Families with one series, made at a scrape: of totals, of replicas but their troubles, and of
-/// the process.
+/// Families with one series, created at a scrape: totals, replicas except their troubles, and the
+/// process.
 const OF_A_SCRAPE: usize = 5 + 7 + 5;
 /// Families with a series for each scope and dimension.
 const PER_DIMENSION: usize = 6;
-/// Families with a series for each scope, and those with one for each upstream of a pool: of these
-/// as many have names.
+/// Families with a series for each scope, and those with one for each upstream of a pool: as many
+/// upstreams as scopes have names.
 const PER_SCOPE: usize = 7 + 3;
-/// One caller at one endpoint: its outcomes and its durations.
+/// Series of one caller at one endpoint: outcomes and durations.
 const PER_PAIR: usize = Outcome::ALL.len() + families::REQUEST_DURATION.samples();
-/// One caller, whatever the endpoint.
+/// Series of one caller, independent of endpoints.
 const PER_CALLER: usize = families::IN_FLIGHT.samples()
     + Lane::ALL.len()
     + families::CALLER_SHARE.samples()
@@ -35,33 +35,31 @@ const PER_CALLER: usize = families::IN_FLIGHT.samples()
     + TokenKind::ALL.len();
 const PER_MODEL: usize =
     Outcome::ALL.len() + families::TIME_TO_FIRST_EVENT.samples() + families::TIME_PER_OUTPUT_TOKEN.samples();
-/// Tokens of one caller and one model.
+/// Series of one caller and one model.
 const PER_TOKEN_PAIR: usize = TokenKind::ALL.len();
-/// The largest part of the bound that scopes may take: they come and go, callers are configured.
+/// Scopes, then models, get at most one in this number of the remaining series.
 const SCOPE_SHARE: usize = 4;
-/// The largest part for tokens by caller and model, of what scopes and models leave.
+/// Tokens by caller and model get at most one in this number of the series that remain then.
 const TOKEN_SHARE: usize = 8;
 
-/// What gets series of its own, and what is counted as `other`.
+/// The numbers of label values with their own series; others count as `other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Callers with their own name; the rest is `other`.
+    /// Callers with their own series.
     pub callers: usize,
-    /// Endpoints, in the order of [`ENDPOINTS_BY_USE`], that each caller's series tell apart; the
-    /// rest is `other`.
+    /// Endpoints, in the order of [`ENDPOINTS_BY_USE`], with their own series for each caller.
     pub endpoints: usize,
-    /// Models with their own name; the rest is `other`.
+    /// Models with their own series.
     pub models: usize,
-    /// Pairs of caller and model whose tokens are told apart; the rest counts for the model
-    /// `other`.
+    /// Pairs of caller and model with their own token series; others count for the model `other`.
     pub pairs: usize,
-    /// Scopes with their own name; the rest is `other`.
+    /// Scopes with their own series.
     pub scopes: usize,
-    /// Series at worst.
+    /// The most series in total.
     pub worst: usize,
 }
 
-/// Endpoints by how much telling them apart is worth when not all fit; `other` is always there.
+/// Endpoints by the value of their own series, if not all fit; `other` always exists.
 pub const ENDPOINTS_BY_USE: [Endpoint; Endpoint::ALL.len()] = [
     Endpoint::Other,
     Endpoint::ChatCompletions,
@@ -88,11 +86,11 @@ pub const ENDPOINTS_BY_USE: [Endpoint; Endpoint::ALL.len()] = [
 ];
 
 impl Plan {
-    /// Fits `callers`, `models` and `scopes` into `max_series`, with endpoints giving way first,
-    /// then callers.
+    /// Fits `callers`, `models` and `scopes` into `max_series`; endpoints are reduced first, then
+    /// callers.
     ///
-    /// The families without an open label are always there, so that `worst` can be more than a
-    /// `max_series` that is smaller than they are (about 700).
+    /// The families without an open label always exist, so `worst` can exceed a very small
+    /// `max_series` (below about 700).
     pub fn fit(callers: usize, models: usize, scopes: usize, workers: usize, max_series: usize) -> Self {
         let fixed = fixed_series() + workers + pair_cost(1) + PER_MODEL + scope_cost();
         let mut left = max_series.saturating_sub(fixed);
@@ -127,7 +125,7 @@ const fn scope_cost() -> usize {
     MAX_DIMENSIONS * PER_DIMENSION + PER_SCOPE
 }
 
-/// Series that are always there, and those of credentials, issuers and upstreams' limits.
+/// Series that always exist, and those of credentials, issuers and upstreams' limits.
 fn fixed_series() -> usize {
     let attempts = Endpoint::ALL.len() * AttemptOutcome::ALL.len();
     Handles::series()

@@ -1,4 +1,4 @@
-//! What the process is: its build, its start, its configuration, and whether it drains.
+//! Metrics of the process: build, start, configuration and drain.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use prometheus::proto::MetricFamily;
 use super::exposed::{family, flag, single};
 use super::families;
 
-/// What is known of the process as a whole.
+/// The state of the process.
 #[derive(Debug)]
 pub(super) struct Process {
     /// Whether the configuration in force is the last one read.

@@ -1,4 +1,4 @@
-//! Quantiles read back from a histogram, for the status page.
+//! Quantiles computed from a histogram, for the status page.
 
 use prometheus::Histogram;
 use prometheus::core::Metric;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Quantiles {
-    /// Observations.
+    /// The number of observations.
     pub count: u64,
-    /// Half of them were at most this.
+    /// The median.
     pub p50_seconds: f64,
-    /// 99 of 100 were at most this.
+    /// The 99th percentile.
     pub p99_seconds: f64,
 }
 
@@ -31,7 +31,8 @@ impl Quantiles {
     }
 }
 
-/// What lies beyond the last bucket counts as its bound, as in Prometheus's `histogram_quantile`.
+/// A value beyond the last bucket counts as that bucket's bound, as in Prometheus's
+/// `histogram_quantile`.
 fn quantile(buckets: &[(f64, u64)], count: u64, q: f64) -> f64 {
     let rank = q * count as f64;
     let mut below = (0.0, 0);

@@ -1,4 +1,4 @@
-//! What the exchange with the other replicas says of itself.
+//! Metrics of the exchange with the other replicas.
 
 use std::time::Duration;
 
@@ -7,48 +7,48 @@ use crate::label::names;
 names! {
     /// Why Redis can't be used.
     ReplicasTrouble {
-        /// Nobody answers at the address, or the connection broke.
+        /// No connection to the address, or it broke.
         Unreachable = "unreachable",
-        /// No answer in time.
+        /// The timeout expired.
         Timeout = "timeout",
         /// TLS failed, or its certificates can't be used.
         Tls = "tls",
         /// The password or the user is wrong, or the secret can't be read.
         Authentication = "authentication",
-        /// The user may not do what is needed.
+        /// The user lacks a permission.
         Permission = "permission",
-        /// A replica of Redis that takes no writes.
+        /// A replica of Redis that rejects writes.
         ReadOnly = "read_only",
-        /// It has no memory left, or can't write its disk.
+        /// Redis has no memory left, or can't write its disk.
         Full = "full",
-        /// It loads its data, or a script keeps it busy.
+        /// Redis loads its data, or a script keeps it busy.
         Busy = "busy",
-        /// The cluster or the sentinels know of no primary.
+        /// The cluster or the sentinels know no primary.
         NoPrimary = "no_primary",
-        /// It answered something else.
+        /// Any other error.
         Unexpected = "unexpected",
     }
 }
 
-/// How the exchange with the other replicas stands; all 0 where none is configured.
+/// The state of the exchange with the other replicas; all 0 if none is configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ReplicasStatus {
     /// Replicas, this one included.
     pub replicas: usize,
-    /// Whether any exchange has ended, and the last one went well.
+    /// Whether at least one exchange has ended, and the last one succeeded.
     pub up: bool,
     /// Why the last one failed.
     pub trouble: Option<ReplicasTrouble>,
-    /// Whether the parts are agreed on, rather than even ones without Redis.
+    /// Whether the parts are agreed through Redis; without Redis they are even.
     pub agreed: bool,
     /// Whether the ledger was lost, so that no part grows yet.
     pub learning: bool,
-    /// Exchanges that went well.
+    /// Successful exchanges.
     pub exchanges: u64,
-    /// Exchanges that failed.
+    /// Failed exchanges.
     pub failures: u64,
-    /// Since the last good exchange.
+    /// The time since the last successful exchange.
     pub age: Option<Duration>,
-    /// How long the last good exchange took.
+    /// The duration of the last successful exchange.
     pub took: Duration,
 }

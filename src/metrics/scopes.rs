@@ -1,4 +1,4 @@
-//! The series of scopes: made at each scrape from what the scopes say of themselves then.
+//! The series of scopes, created at each scrape from the state of the scopes.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,12 +9,12 @@ use super::exposed::{family, flag};
 use super::families::{self, Family};
 use super::plan::{MAX_DIMENSIONS, MAX_UPSTREAM_LIMITS};
 
-/// What one scope says of itself at a scrape.
+/// The state of one scope at a scrape.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScopeGauges {
-    /// Its name; bounded in length by who gives it.
+    /// Its name, of bounded length.
     pub name: String,
-    /// Its limits, at most [`MAX_DIMENSIONS`]; the rest is left out.
+    /// Its limits; beyond [`MAX_DIMENSIONS`] they are omitted.
     pub dimensions: Vec<DimensionGauges>,
     /// Retries that its budget allows now.
     pub retry_budget_tokens: f64,
@@ -24,7 +24,7 @@ pub struct ScopeGauges {
     pub permits_in_flight: u64,
     /// 0 closed, 1 thinning out, 2 open, 3 releasing.
     pub breaker_state: u8,
-    /// Times that the breaker opened.
+    /// The number of times the breaker opened.
     pub breaker_opened: u64,
     /// Whether the quota is known to be spent.
     pub quota_breaker_open: bool,
@@ -43,7 +43,7 @@ pub struct DimensionGauges {
     pub level: f64,
     /// The window, seconds.
     pub window_seconds: f64,
-    /// Share of the limit that others use, 0 to 1.
+    /// The fraction of the limit that others use, 0 to 1.
     pub foreign_use_ratio: f64,
     /// Units that may be sent at once.
     pub pacer_burst: f64,
@@ -52,8 +52,8 @@ pub struct DimensionGauges {
 }
 
 impl ScopeGauges {
-    /// Takes `more` into the row of all scopes beyond the bound: what can be added is, of the rest
-    /// the highest counts.
+    /// Adds `more` to the row of all scopes beyond the bound: counts are summed, of other values
+    /// the highest is kept.
     fn absorb(&mut self, more: &Self) {
         self.retry_budget_tokens += more.retry_budget_tokens;
         self.retry_budget_exhausted += more.retry_budget_exhausted;
@@ -78,7 +78,7 @@ impl ScopeGauges {
     }
 }
 
-/// Which scopes have names of their own: those seen first keep them while they exist.
+/// The scopes with their own series: those seen first keep them as long as they exist.
 #[derive(Debug)]
 pub(super) struct ScopeTable {
     max: usize,
@@ -90,7 +90,7 @@ impl ScopeTable {
         Self { max, named: Mutex::default() }
     }
 
-    /// The families of all scopes, and how many scopes count as `other`.
+    /// The families of all scopes, and the number of scopes that count as `other`.
     pub(super) fn collect(&self, scopes: &[ScopeGauges]) -> (Vec<MetricFamily>, u64) {
         let mut other = ScopeGauges { name: OTHER.to_owned(), ..ScopeGauges::default() };
         let mut own = Vec::new();
@@ -116,24 +116,24 @@ impl ScopeTable {
     }
 }
 
-/// What one upstream of a pool is at a scrape.
+/// The state of one upstream of a pool at a scrape.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpstreamGauges {
-    /// Its name; bounded in length by who gives it.
+    /// Its name, of bounded length.
     pub name: String,
-    /// Whether it gets requests, of all scopes.
+    /// Whether it gets requests, from all scopes.
     pub serves: bool,
     /// Attempts that hold a permit now.
     pub in_flight: u64,
     /// Attempts so far.
     pub attempts: u64,
-    /// Its limits, each with the scope that it is of.
+    /// Its limits, each with the name of its scope.
     pub limits: Vec<(String, DimensionGauges)>,
 }
 
 impl ScopeTable {
-    /// The families of upstreams, as many of which have names of their own as scopes may, and how
-    /// many count as `other`.
+    /// The families of upstreams, and the number of upstreams that count as `other`. As many have
+    /// their own series as scopes may.
     pub(super) fn upstreams(&self, upstreams: &[UpstreamGauges]) -> (Vec<MetricFamily>, u64) {
         let (named, rest) = upstreams.split_at(upstreams.len().min(self.max));
         let mut rows = named.to_vec();
@@ -147,7 +147,7 @@ impl ScopeTable {
         let of_upstreams = |of: &Family, value: fn(&UpstreamGauges) -> f64| {
             family(of, rows.iter().map(|row| (vec![&*row.name], value(row))))
         };
-        // Those of the first upstreams and their first scopes: the rest is on the page.
+        // The limits of the first upstreams and their first scopes: the page shows all.
         let limits: Vec<(&str, &str, &DimensionGauges)> = (named.iter())
             .flat_map(|row| row.limits.iter().map(|(scope, limit)| (&*row.name, &**scope, limit)))
             .collect();

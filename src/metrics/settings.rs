@@ -1,26 +1,26 @@
-//! What the series are made for, as configured.
+//! The settings of the metrics.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What the series are made for.
+/// The bounds on series, and the labels of the process.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Names of the callers, in the order of their ids.
     pub callers: Vec<Arc<str>>,
-    /// Models that may have series of their own.
+    /// The most models with their own series.
     pub max_models: usize,
-    /// Which models may, as patterns with `*` for anything; empty means any.
+    /// Patterns of models that may have their own series, with `*` for any text; empty means any.
     pub models: Vec<Box<str>>,
-    /// Scopes that may have series of their own.
+    /// The most scopes with their own series.
     pub max_scopes: usize,
-    /// Series at most, over all families.
+    /// The most series in total.
     pub max_series: usize,
     /// Worker threads.
     pub workers: usize,
     /// The version that is running.
     pub version: &'static str,
-    /// The source revision it was built from, or nothing.
+    /// The source revision, or empty.
     pub revision: &'static str,
     /// When the process started.
     pub started: SystemTime,

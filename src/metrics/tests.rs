@@ -41,8 +41,8 @@ fn every_family_is_there_from_the_first_scrape() {
     ];
     for family in FAMILIES {
         let exposed = text.contains(&format!("# HELP {family} "));
-        // A limit is unknown before the upstream or the configuration names it, and a credential's
-        // end without an exchange: no figure would be true.
+        // A limit is unknown before the upstream or the configuration states it, and a credential
+        // without an exchange does not expire: any value would be wrong.
         assert_eq!(exposed, !dimensioned.iter().any(|limit| limit.name == family.name), "{family}");
     }
     for class in ErrorClass::ALL {
@@ -182,9 +182,9 @@ fn hostile_names_are_escaped() {
     assert!(text.contains(r#"weir_requests_in_flight{caller="a\"b\\c\nd"} 0"#));
 }
 
-/// Dashboards, alerts and people's scripts rely on every name, label and help text here.
+/// Dashboards, alerts and scripts rely on every name, label and help text here.
 ///
-/// After a change that is meant: `BLESS=1 cargo test --lib golden`, and read the difference.
+/// After an intended change: `BLESS=1 cargo test --lib golden`, and read the difference.
 #[test]
 fn golden_exposition() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/metrics.txt");
@@ -199,7 +199,7 @@ fn golden_exposition() {
     assert_eq!(actual.lines().count(), golden.lines().count());
 }
 
-/// A little of everything.
+/// A scenario with some data in every family.
 fn fixed_scenario() -> String {
     let metrics = Metrics::new(&Settings { workers: 2, ..settings(&["batch"]) });
     let batch = metrics.caller(CallerId(0));
