@@ -1,4 +1,4 @@
-//! `weir status`, `report`, `health` and `reload`: a running Weir is asked.
+//! `weir status`, `report`, `health` and `reload`: queries to a running Weir.
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::caller::Secret;
 use crate::clock;
 use crate::config::sources::{PROCESS, WITHOUT_SECRETS};
 
-/// Columns of a table where nobody says how wide the terminal is.
+/// The width of a table, in columns, if the terminal's width is unknown.
 const WIDTH: usize = 100;
 
 pub(super) fn report(options: &Report, terminal: &mut Terminal) -> Result<(), Failure> {
@@ -45,7 +45,7 @@ pub(super) fn status(options: &Status, terminal: &mut Terminal) -> Result<(), Fa
         return Ok(());
     };
     while !terminal.is_closed() {
-        // A Weir that restarts is back in a moment; who watches wants to see it come back.
+        // A restarting Weir is back in a moment: show the failure, and keep watching.
         let text = status_once(options, &client, &runtime).unwrap_or_else(|failure| format!("✖ {failure}\n"));
         terminal.clear();
         terminal.print(&text);
@@ -74,14 +74,14 @@ fn status_once(options: &Status, client: &Client, runtime: &Runtime) -> Result<S
     Ok(admin::table(&wait(runtime, client.status())?, columns(options)))
 }
 
-/// How wide the terminal is, where `COLUMNS` says.
+/// The terminal's width from `COLUMNS`.
 fn columns(options: &Status) -> usize {
     let said = options.columns.as_ref().and_then(|columns| columns.trim().parse().ok());
     said.filter(|columns| (40..=1_000).contains(columns)).unwrap_or(WIDTH)
 }
 
-/// The Weir that the options and the configuration name. Of all secrets only the token is looked
-/// up: whoever asks for the status need not hold the upstream's key.
+/// A client for the Weir that the options and the configuration name. Only the admin token is read:
+/// other secrets may be unavailable to this user.
 fn client(access: &AdminAccess) -> Result<Client, Failure> {
     let config = settings::of_running(access, &WITHOUT_SECRETS)?;
     let token = config.admin.token.map(|token| token.source.resolve(&PROCESS)).transpose();

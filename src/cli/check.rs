@@ -1,4 +1,4 @@
-//! `weir check`: whether a configuration can be used, and what each caller may do by it.
+//! `weir check`: validates a configuration, and shows the rights of each caller.
 
 use std::fmt::Write as _;
 
@@ -11,9 +11,9 @@ use crate::config::{self, Config, render};
 use crate::openai::Endpoint;
 use crate::rights::{Access, Right, Rights};
 
-/// Callers side by side in one table.
+/// Callers in one table.
 const ABREAST: usize = 6;
-/// The width of the column of endpoints.
+/// The width of the endpoints' column.
 const WIDEST: usize = 18;
 
 pub(super) fn check(options: &Check, terminal: &mut Terminal) -> Result<(), Failure> {
@@ -52,7 +52,7 @@ fn changed(version: Version) -> Result<String, Failure> {
     })
 }
 
-/// Callers by endpoints; nothing where everybody may use everything.
+/// A table of endpoints by callers; empty if everything is allowed to all.
 fn rights(config: &Config) -> String {
     let configured =
         config.callers.iter().map(|caller| (caller.name.as_str(), config.rights_of(Some(caller))));

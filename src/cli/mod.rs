@@ -1,7 +1,7 @@
-//! The `weir` command: what a person types, and what it answers.
+//! The `weir` command line.
 //!
-//! Exit codes: 0 when all went well (for `run`: after a drain), 2 for a command line or
-//! configuration that can't be used, 1 otherwise.
+//! Exit codes: 0 for success (for `run`: after a drain), 2 for an invalid command line or
+//! configuration, 1 otherwise.
 
 pub mod arguments;
 pub mod terminal;
@@ -28,13 +28,13 @@ use crate::config::{self, json_schema, render};
 use arguments::{Arguments, Command, Explain, Schema};
 use terminal::Terminal;
 
-/// What a command could not do.
+/// The failure of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The command line or the configuration can't be used: exit code 2.
+    /// The command line or the configuration is invalid: exit code 2.
     #[error("{0}")]
     Usage(String),
-    /// Anything else: exit code 1.
+    /// Any other failure: exit code 1.
     #[error("{0}")]
     Other(String),
 }
@@ -45,7 +45,7 @@ impl From<config::problem::Problems> for Failure {
     }
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs the command.
 pub fn main(arguments: impl IntoIterator<Item = OsString>, terminal: &mut Terminal) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
@@ -53,7 +53,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, terminal: &mut Termin
             terminal.error(&error.to_string());
             return ExitCode::from(2);
         }
-        // --help and --version are answers, not errors.
+        // `--help` and `--version` are not errors.
         Err(answer) => {
             terminal.print(&answer.to_string());
             return ExitCode::SUCCESS;
@@ -104,7 +104,8 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
 }
 
 fn explain(options: &Explain, terminal: &mut Terminal) -> Result<(), Failure> {
-    /// An error body is a few hundred bytes; a pasted log may be more.
+    /// The most bytes read from standard input: an error body has a few hundred, a pasted log may
+    /// have more.
     const LONGEST_INPUT: u64 = 1024 * 1024;
     let input = if let Some(code) = &options.code {
         code.clone()

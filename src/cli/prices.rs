@@ -1,7 +1,7 @@
-//! `weir prices`: recording rules for Prometheus from a list of prices that the operator keeps.
+//! `weir prices`: recording rules for Prometheus from the operator's list of prices.
 //!
 //! Weir counts tokens and knows no prices: they change, and each company has its own. The rules
-//! multiply one by the other, so that a dashboard shows costs by caller and model.
+//! multiply both, so that a dashboard shows costs by caller and model.
 
 use std::fmt::Write as _;
 
@@ -15,20 +15,20 @@ use crate::pattern::Pattern;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
-    /// What the prices are in; a part of the rules' name.
+    /// The currency, which becomes a part of the rules' name.
     #[serde(default = "usd")]
     currency: String,
     models: Vec<Price>,
 }
 
-/// What a million tokens of some models cost.
+/// The prices of a million tokens for some models.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Price {
-    /// A model, or a pattern; the first that fits counts.
+    /// A model, or a pattern; the first match counts.
     model: String,
     input: f64,
-    /// Of the input, what the upstream had cached; without it as the rest.
+    /// The price of cached input; by default that of other input.
     cached: Option<f64>,
     output: f64,
 }
@@ -48,7 +48,7 @@ pub(super) fn prices(options: &Prices, terminal: &mut Terminal) -> Result<(), Fa
     Ok(())
 }
 
-/// One rule for each price, with the name of all and a label of its own.
+/// One rule per price, all with the same name and a distinguishing label.
 fn rules(list: &List) -> Result<String, String> {
     let named = !list.currency.is_empty()
         && list
@@ -80,7 +80,7 @@ fn rules(list: &List) -> Result<String, String> {
         }
         let others =
             if before.is_empty() { String::new() } else { format!(", model!~\"{}\"", before.join("|")) };
-        // Input holds what was cached: that is paid at its own price.
+        // The input includes cached tokens, which have their own price.
         let terms = [("input", *input), ("cached", cached - input), ("output", *output)];
         let terms = terms.map(|(kind, of_million)| {
             format!(
@@ -103,7 +103,7 @@ fn rules(list: &List) -> Result<String, String> {
     Ok(text)
 }
 
-/// A pattern as `PromQL`'s regular expression in quotes: anchored at both ends by itself.
+/// A pattern as a quoted regular expression of `PromQL`, which anchors it at both ends.
 fn regex(pattern: &str) -> String {
     let mut text = String::new();
     for character in pattern.chars() {
@@ -112,7 +112,7 @@ fn regex(pattern: &str) -> String {
             letter if letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | ':' | '/') => {
                 text.push(letter);
             }
-            // The string undoes one backslash, the expression the other.
+            // The string and the expression each remove one backslash.
             '\\' | '"' => {
                 text.push_str("\\\\\\");
                 text.push(character);

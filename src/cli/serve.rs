@@ -1,4 +1,4 @@
-//! `weir run`: the proxy itself, until it is told to end.
+//! `weir run`: the proxy, until a signal ends it.
 
 use super::arguments::Run;
 use super::{Failure, settings};

@@ -1,14 +1,14 @@
-//! From options to the configuration that they lie over.
+//! The configuration with the command line's options applied.
 
 use super::arguments::{AdminAccess, Run};
 use crate::config::problem::Problems;
 use crate::config::sources::Sources;
 use crate::config::{self, Config, Override};
 
-/// The configuration of `weir run` with this text.
+/// The configuration of `weir run` from this text.
 ///
 /// # Errors
-/// Every problem of the file, the environment and the options.
+/// All problems of the file, the environment and the options.
 pub(super) fn parse(run: &Run, text: &str, sources: &dyn Sources) -> Result<Config, Problems> {
     let options = [
         ("--upstream", "upstream.url", &run.upstream),
@@ -18,16 +18,16 @@ pub(super) fn parse(run: &Run, text: &str, sources: &dyn Sources) -> Result<Conf
     config::parse(&config::name(run.config.as_deref()), text, &overrides(options), sources)
 }
 
-/// The text of its file.
+/// The text of the configuration file.
 ///
 /// # Errors
-/// That it can't be read.
+/// It can't be read.
 pub(super) fn text(run: &Run, sources: &dyn Sources) -> Result<String, Problems> {
     config::text(run.config.as_deref(), sources)
 }
 
-/// The admin section of the configuration of a Weir that is asked. The rest may have mistakes: that
-/// is when one asks.
+/// The admin section of a running Weir's configuration. Mistakes in the rest are ignored: they may
+/// be the reason for the command.
 ///
 /// # Errors
 /// The problems of that section.

@@ -1,4 +1,4 @@
-//! `weir simulate`: the stand-in, until it is interrupted.
+//! `weir simulate`: the simulated API, until it is interrupted.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Failure, runtime};
 use crate::app::signals;
 use crate::simulate::{self, Args};
 
-/// How long answers under way may take after an interrupt.
+/// The time that responses under way have after an interrupt.
 const GRACE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(arguments: &Args, terminal: &mut Terminal) -> Result<(), Failure> {

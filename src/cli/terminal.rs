@@ -2,10 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 
-/// Where a command writes.
+/// The output of a command.
 ///
-/// A reader that has seen enough (`weir schema | head`) is not an error: what can no longer be
-/// written is dropped. A disk that is full is one: what is missing would pass for the end.
+/// A closed pipe (`weir schema | head`) is not an error: further output is dropped. A full disk is
+/// an error: the truncated output would look complete.
 pub struct Terminal {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
@@ -17,7 +17,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// The process's own.
+    /// The process's standard output and standard error.
     pub fn process() -> Self {
         let interactive = io::stdout().is_terminal();
         Self {
@@ -30,7 +30,7 @@ impl Terminal {
         }
     }
 
-    /// Two other places, not terminals.
+    /// Two other writers, not terminals.
     pub fn new(out: impl Write + Send + 'static, err: impl Write + Send + 'static) -> Self {
         Self {
             out: Box::new(out),
@@ -53,7 +53,7 @@ impl Terminal {
         }
     }
 
-    /// Why standard output is not whole, if somebody may think that it is.
+    /// Why standard output is incomplete, unless its reader closed it.
     pub fn problem(&self) -> Option<&io::Error> {
         self.problem.as_ref()
     }
@@ -61,34 +61,34 @@ impl Terminal {
     /// Writes a message to standard error, ended by a line break.
     pub fn error(&mut self, text: &str) {
         let line = format!("{}\n", text.trim_end());
-        // There is nowhere left to say that this failed.
+        // There is no place to report this failure.
         let _unwritten = self.err.write_all(line.as_bytes()).and_then(|()| self.err.flush());
     }
 
-    /// Shows how far a command is on standard error: over the last such line on a terminal, where
-    /// each is one of its own else.
+    /// Shows a command's progress on standard error: on a terminal in place of the last such line,
+    /// else as a new line.
     pub fn progress(&mut self, text: &str) {
         let line = if self.watched { format!("\r\x1b[K{text}") } else { format!("{text}\n") };
-        // There is nowhere left to say that this failed.
+        // There is no place to report this failure.
         let _unwritten = self.err.write_all(line.as_bytes()).and_then(|()| self.err.flush());
     }
 
-    /// Whether a person looks at standard error.
+    /// Whether standard error is a terminal.
     pub fn is_watched(&self) -> bool {
         self.watched
     }
 
-    /// Whether a person looks at standard output.
+    /// Whether standard output is a terminal.
     pub fn is_interactive(&self) -> bool {
         self.interactive
     }
 
-    /// Whether nobody reads standard output any more.
+    /// Whether the reader of standard output closed it.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Clears the screen, where there is one.
+    /// Clears the screen of a terminal.
     pub fn clear(&mut self) {
         if self.interactive {
             self.print("\x1b[H\x1b[2J");

@@ -1,4 +1,4 @@
-//! `weir what-if`: an access log, replayed.
+//! `weir what-if`: replays an access log.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::terminal::Terminal;
 use crate::clock;
 use crate::whatif::{self, Args, Error, Progress};
 
-/// Between two lines about the progress: on a terminal, and elsewhere.
+/// The interval between two lines of progress: on a terminal, and elsewhere.
 const EACH: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 
 pub(super) fn run(arguments: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
