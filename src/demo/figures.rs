@@ -1,4 +1,4 @@
-//! What a run comes to, in figures.
+//! The results of a run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,56 +8,56 @@ use crate::simulate::Stats;
 use super::load::{Ended, Tally};
 use super::workload::{CALLERS, Job};
 
-/// What one run came to. Jobs too large for the limit are counted apart, everywhere.
+/// The results of one run. Jobs larger than the limit are counted separately everywhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
-    /// Jobs that could pass.
+    /// Jobs within the limit.
     pub jobs: usize,
-    /// Of those, the ones that ended with an answer.
+    /// Jobs that succeeded.
     pub finished: usize,
-    /// The ones that ended in an error: the SDK gave up.
+    /// Jobs that failed: the SDK gave up.
     pub lost: usize,
-    /// What the API refused for its limits.
+    /// Rate-limit refusals by the API.
     pub refused: u64,
-    /// Of those, after the first second.
+    /// Refusals after the first second.
     pub refused_later: u64,
     /// Requests that reached the API.
     pub attempts: u64,
-    /// From the start to the end of the last job; to the stop where some had not ended.
+    /// From the start to the end of the last job, or to the stop if some had not ended.
     pub wall: Duration,
-    /// The API's answers by status.
+    /// The API's responses by status.
     pub statuses: BTreeMap<u16, u64>,
-    /// Errors that the services' SDKs met, those that a retry overcame included.
+    /// Errors that the services' SDKs received, including those that a retry overcame.
     pub errors: BTreeMap<&'static str, u64>,
-    /// What each service's jobs waited, in the order of [`CALLERS`].
+    /// The waiting times of each service's jobs, in the order of [`CALLERS`].
     pub callers: Vec<Waits>,
-    /// The jobs too large for the limit.
+    /// Jobs larger than the limit.
     pub too_large: TooLarge,
-    /// When each finished job ended, from the start, in order.
+    /// When each successful job ended, from the start, in order.
     pub ends: Vec<Duration>,
-    /// What the API refused for its limits in each second.
+    /// Rate-limit refusals by the API in each second.
     pub refused_by_second: Vec<(u64, u64)>,
 }
 
-/// What the jobs of one service waited.
+/// The waiting times of one service's jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waits {
-    /// From asking to answer, of half of the finished jobs at most.
+    /// The median time from request to response, of successful jobs.
     pub p50: Option<Duration>,
-    /// The same of all but one in a hundred.
+    /// The 99th percentile.
     pub p99: Option<Duration>,
-    /// Jobs that ended without an answer.
+    /// Jobs that failed.
     pub lost: usize,
 }
 
-/// How the jobs fared that can never pass.
+/// The results of jobs larger than the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TooLarge {
-    /// Those that were told so.
+    /// Jobs that received the error for it.
     pub told: usize,
-    /// Requests of theirs that reached the API.
+    /// Their requests that reached the API.
     pub attempts: u64,
-    /// The longest that one took to be told.
+    /// The longest time until one received the error.
     pub slowest: Duration,
 }
 
@@ -75,7 +75,7 @@ impl Figures {
             attempts: too_large_attempts,
             slowest: too_large(jobs, tally).map(|ended| ended.took).max().unwrap_or_default(),
         };
-        // The jobs too large come after the first second.
+        // Jobs larger than the limit arrive after the first second.
         let later = stats
             .history
             .iter()
@@ -106,18 +106,18 @@ impl Figures {
         }
     }
 
-    /// Requests that the API got for each job.
+    /// Requests to the API per job.
     pub fn attempts_per_job(&self) -> f64 {
         self.attempts as f64 / self.jobs.max(1) as f64
     }
 
-    /// Whether every job ended with an answer, and the API refused nothing after the first second.
+    /// Whether all jobs succeeded, and the API refused nothing after the first second.
     pub fn keeps_the_promise(&self) -> bool {
         self.finished == self.jobs && self.refused_later == 0
     }
 }
 
-/// What the API refused for its limits, requests too large for them apart.
+/// Rate-limit refusals by the API, except requests larger than the limit.
 pub(super) fn refused(stats: &Stats) -> u64 {
     stats.refused_total() - refused_as_too_large(stats)
 }
@@ -158,19 +158,19 @@ fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     sorted.get(rank - 1).copied()
 }
 
-/// The same work, done both ways.
+/// The same work with and without Weir.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ways {
-    /// What limits and outage allow at best.
+    /// The least duration that limits and outage allow.
     pub ideal: Duration,
     /// With the SDK alone.
     pub direct: Figures,
-    /// With Weir in between.
+    /// With Weir.
     pub through_weir: Figures,
 }
 
 impl Ways {
-    /// In a few lines, whether Weir did as promised.
+    /// Whether Weir kept its promise, in a few lines.
     pub(super) fn verdict(&self) -> String {
         let weir = &self.through_weir;
         if weir.keeps_the_promise() {

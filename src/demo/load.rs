@@ -1,4 +1,4 @@
-//! Does the jobs, as services with OpenAI's SDK would: each job is a call, with the SDK's retries.
+//! Sends the jobs like services with OpenAI's SDK: each job is a call, with the SDK's retries.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,34 +23,34 @@ use crate::simulate::JOB_HEADER;
 use super::sdk_retry::{self, Attempt};
 use super::workload::{CALLERS, Job};
 
-/// The header that tells the services apart.
+/// The header that identifies the service.
 pub(super) const CALLER_HEADER: &str = "x-team";
-/// What a class is called where there was no answer to read it from.
+/// The class of an attempt without a response.
 const NO_ANSWER: &str = "connection";
 
-/// How one job ended.
+/// The end of one job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// From its arrival to the end of its last answer.
+    /// From its arrival to the end of its last response.
     pub(super) took: Duration,
-    /// The error that its service got in the end; none where it is done.
+    /// The error that its service received; `None` if it succeeded.
     pub(super) error: Option<&'static str>,
-    /// Attempts that the service's own SDK made.
+    /// Attempts by the service's own SDK.
     pub(super) attempts: u32,
 }
 
-/// What happened so far.
+/// The counts so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
-    /// Jobs that have come up.
+    /// Jobs that have arrived.
     pub(super) arrived: usize,
-    /// How each job ended, by its number.
+    /// The end of each job, by its number.
     pub(super) ended: BTreeMap<usize, Ended>,
-    /// Errors that services' SDKs saw, those that a retry overcame included.
+    /// Errors that the services' SDKs received, including those that a retry overcame.
     pub(super) errors: BTreeMap<&'static str, u64>,
 }
 
-/// A tally that is counted in from many tasks.
+/// A tally that many tasks share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shared(Arc<Mutex<Tally>>);
 
@@ -61,7 +61,7 @@ impl Shared {
     }
 }
 
-/// Does all jobs against these addresses, in turn. What is unfinished at `stop` is left so.
+/// Sends all jobs to these addresses in turn. Jobs that are unfinished at `stop` are abandoned.
 ///
 /// # Cancel safety
 /// Dropping it ends all jobs.
@@ -80,7 +80,7 @@ pub(super) async fn work(
         tasks.spawn(call.make(start, rng));
     }
     let all = async { while tasks.join_next().await.is_some() {} };
-    // In time or not, what is left ends with the set.
+    // The remaining jobs end when the set is dropped.
     clock::timeout_at(stop, all).await.ok();
 }
 
@@ -92,7 +92,7 @@ struct Call {
 }
 
 impl Call {
-    /// The whole call, as the SDK makes it.
+    /// A whole call, as the SDK makes it.
     async fn make(self, start: Instant, mut rng: fastrand::Rng) {
         let arrival = start + self.job.arrival;
         clock::sleep_until(arrival).await;
@@ -118,7 +118,7 @@ impl Call {
         self.tally.lock().ended.insert(self.number, Ended { took, error, attempts: retries + 1 });
     }
 
-    /// One attempt, on a connection of its own. `None` where the connection broke.
+    /// One attempt on a new connection. `None` if the connection broke.
     async fn attempt(&self, body: &Bytes, retries: u32) -> Option<Answer> {
         let stream = TcpStream::connect(self.address).await.ok()?;
         stream.set_nodelay(true).ok();
@@ -132,7 +132,7 @@ impl Call {
         };
         tokio::select! {
             answer = exchange => answer,
-            // The connection may end first when its answer is whole already.
+            // The connection may end first if its response is complete.
             never = async { connection.await.ok(); std::future::pending().await } => never,
         }
     }
@@ -158,7 +158,7 @@ struct Answer {
     error: Option<&'static str>,
 }
 
-/// What went wrong: by Weir's word where it says one, else by the answer itself.
+/// The class of an error: from Weir's header if there is one, else from the response.
 fn class(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> &'static str {
     let told = headers.get(ERROR_CLASS).and_then(|value| value.to_str().ok());
     let known = classify::ErrorClass::ALL.into_iter().find(|class| Some(class.as_str()) == told);

@@ -1,10 +1,9 @@
-//! `weir demo`: the same work without and with Weir, against the stand-in, in one process.
+//! `weir demo`: the same work without and with Weir, against the simulated API, in one process.
 //!
 //! [`workload`] draws the jobs of four services from a seed. They run twice, each time against a
 //! fresh [`crate::simulate`] with the same limits, faults and outage: direct, then through a whole
-//! [`App`]. The services (`load`) retry as OpenAI's SDK does (`sdk_retry`) in both. What is
-//! compared (`table`) is what the stand-in and the services counted, never what Weir says of
-//! itself.
+//! [`App`]. The services (`load`) retry as OpenAI's SDK does (`sdk_retry`) in both. The comparison
+//! (`table`) uses the counts of the simulated API and of the services, never Weir's own.
 
 pub mod sdk_retry;
 pub mod workload;
@@ -59,30 +58,30 @@ pub struct Args {
     pub replicas: u8,
 }
 
-/// Where the direct run is stopped, whatever is unfinished. Both together stay within a minute.
+/// When the direct run is stopped, finished or not. Both runs together take at most a minute.
 const STOP_DIRECT: Duration = Duration::from_secs(22);
-/// Where the run through Weir is stopped.
+/// When the run through Weir is stopped.
 const STOP_WEIR: Duration = Duration::from_secs(34);
-/// Weir's usual admin address; another port is taken where it is in use.
+/// Weir's default admin port; if it is in use, another one is chosen.
 const ADMIN_PORT: u16 = 8081;
 
-/// Why there was nothing to show.
+/// Why the demo could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A listener, thread or runtime could not be had.
+    /// A listener, thread or runtime can't be created.
     #[error("{what}: {source}")]
     Machine {
-        /// What was wanted.
+        /// The missing part.
         what: &'static str,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
     /// A file can't be written.
     #[error("{path}: {source}", path = path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
     /// Several Weirs need a Redis.
@@ -94,7 +93,7 @@ pub enum Error {
     /// Weir did not start.
     #[error("weir did not start: {0}")]
     Weir(#[from] app::Error),
-    /// The demo's own configuration is not valid.
+    /// The demo's own configuration is invalid.
     #[error("the demo's configuration: {0}")]
     Configuration(#[from] config::problem::Problems),
 }
@@ -105,10 +104,10 @@ impl Error {
     }
 }
 
-/// Runs both ways and prints all there is to see. `live` draws over lines on a terminal.
+/// Runs the work both ways and prints the results. `live` overwrites lines on a terminal.
 ///
 /// # Errors
-/// When a part can't be started.
+/// A part can't be started.
 pub fn run(args: &Args, live: bool, print: &mut dyn FnMut(&str)) -> Result<Ways, Error> {
     let scale = if args.quick { Scale::QUICK } else { Scale::FULL };
     let live = live && !args.plain;
@@ -118,7 +117,7 @@ pub fn run(args: &Args, live: bool, print: &mut dyn FnMut(&str)) -> Result<Ways,
         let jobs = workload::jobs(&scale, args.seed);
         let ideal = workload::ideal(&jobs, &scale);
         let demo = Demo { jobs, scale, seed: args.seed, live, log, replicas: args.replicas };
-        // What is missing is said before anything runs.
+        // Report a missing Redis before anything runs.
         let redis = if args.replicas > 1 { Some(Redis::start().await.map_err(Error::Redis)?) } else { None };
         print(&workload::describe(&scale, args.seed));
 
@@ -146,7 +145,7 @@ struct Demo {
     scale: Scale,
     seed: u64,
     live: bool,
-    /// Where Weir logs, if anywhere.
+    /// Weir's log, if it has one.
     log: Option<Log>,
     replicas: u8,
 }
@@ -181,7 +180,7 @@ impl Demo {
         }
         print(&format!("\n   (its status page, as long as this runs: http://{}/)\n", apps[0].admin));
         let listening: Vec<SocketAddr> = apps.iter().map(|app| app.listening).collect();
-        // Its clock starts with it, so that both runs meet the outage at the same time.
+        // Its clock starts with each run, so that both runs have the outage at the same time.
         let stand_in = self.stand_in(listener)?;
         let figures = self.work(&listening, &stand_in, STOP_WEIR, print).await;
         for app in apps {
@@ -243,8 +242,7 @@ impl Demo {
     }
 }
 
-/// A configuration as a person would write it; everything that is not here is learned, or left at
-/// its default.
+/// A configuration as an operator would write it; the rest is learned or has its default.
 fn configuration(
     upstream: SocketAddr,
     admin_port: u16,
@@ -276,13 +274,13 @@ fn configuration(
     Ok(config::parse("the demo", &text, &[], &PROCESS)?)
 }
 
-/// The log of Weir, as JSON in this file.
+/// Weir's log, as JSON in this file.
 fn log_to(path: &Path) -> Result<Log, Error> {
     let file = std::fs::File::create(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
     Ok(Log::to(file)?)
 }
 
-/// The usual port of the status page where it is free, else any.
+/// The default port of the status page if it is free, else any.
 fn admin_port() -> u16 {
     if TcpListener::bind((Ipv4Addr::LOCALHOST, ADMIN_PORT)).is_ok() { ADMIN_PORT } else { 0 }
 }

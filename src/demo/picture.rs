@@ -1,4 +1,4 @@
-//! Both runs in one picture: what was finished when, and when the API refused.
+//! The chart of both runs: finished jobs and refusals over time.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::chart::{Chart, Panel, Series};
 use super::figures::{Figures, Ways};
 use super::workload::Scale;
 
-/// The picture of both runs.
+/// The chart of both runs.
 pub(super) fn draw(ways: &Ways, scale: &Scale) -> Chart {
     let runs = [("direct, SDK retries", &ways.direct), ("through Weir", &ways.through_weir)];
     let last = runs.iter().map(|(_, run)| run.wall).max().unwrap_or_default();
@@ -34,7 +34,7 @@ pub(super) fn draw(ways: &Ways, scale: &Scale) -> Chart {
     }
 }
 
-/// A line that goes up with each end.
+/// A line that rises with each end of a job.
 fn finished(ends: &[Duration], seconds: f64) -> Vec<(f64, f64)> {
     let steps = ends.iter().enumerate().map(|(count, end)| (end.as_secs_f64(), count as f64 + 1.0));
     let mut points = vec![(0.0, 0.0)];

@@ -1,38 +1,39 @@
-//! What is seen while a run goes on: two lines drawn again and again on a terminal, a line now and
-//! then elsewhere.
+//! The progress of a run: two lines that are redrawn on a terminal, or a line at intervals
+//! elsewhere.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Between two drawings on a terminal.
+/// The interval between two drawings on a terminal.
 const DRAW: Duration = Duration::from_millis(100);
-/// Between two lines elsewhere.
+/// The interval between two lines elsewhere.
 const LINE: Duration = Duration::from_secs(2);
-/// Cells of the bar.
+/// The bar's width in cells.
 const BAR: usize = 44;
 
-/// How a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// Since the start.
+    /// The time since the start.
     pub(super) elapsed: Duration,
-    /// Jobs in all.
+    /// All jobs.
     pub(super) jobs: usize,
-    /// Jobs that are done.
+    /// Jobs that succeeded.
     pub(super) done: usize,
-    /// Jobs that ended in an error.
+    /// Jobs that failed.
     pub(super) lost: usize,
-    /// Requests that the API is at work on.
+    /// Requests that the API is processing.
     pub(super) in_flight: u64,
-    /// Jobs that have come up and are neither ended nor with the API: in a queue, or in a backoff.
+    /// Jobs that have arrived, but are neither finished nor with the API: in a queue, or in a
+    /// backoff.
     pub(super) waiting: u64,
-    /// What the API refused for its limits.
+    /// Rate-limit refusals by the API.
     pub(super) refused: u64,
-    /// Whether the API is down.
+    /// Whether the API has an outage.
     pub(super) outage: bool,
 }
 
-/// Writes how one run stands.
+/// Prints the progress of one run.
 pub(super) struct Progress<'a> {
     print: &'a mut dyn FnMut(&str),
     live: bool,
@@ -40,17 +41,17 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    /// For a terminal (`live`) or for a reader of lines.
+    /// Progress for a terminal (`live`), or as lines.
     pub(super) fn new(live: bool, print: &'a mut dyn FnMut(&str)) -> Self {
         Self { print, live, drawn: false }
     }
 
-    /// How long to wait between two calls of [`Progress::show`].
+    /// The interval between two calls of [`Progress::show`].
     pub(super) fn interval(&self) -> Duration {
         if self.live { DRAW } else { LINE }
     }
 
-    /// Shows how the run stands now.
+    /// Shows the present state.
     pub(super) fn show(&mut self, standing: &Standing) {
         let text = if self.live { drawing(standing, self.drawn) } else { line(standing) };
         self.drawn = true;
@@ -58,12 +59,12 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// The line for readers of lines.
+/// The state as one line.
 fn line(standing: &Standing) -> String {
     format!("{:>5.1} s {}\n", standing.elapsed.as_secs_f64(), counts(standing))
 }
 
-/// The bar and the counts, over those drawn before.
+/// The bar and the counts; `again` overwrites the previous drawing.
 fn drawing(standing: &Standing, again: bool) -> String {
     let part = |count: usize| (count * BAR).checked_div(standing.jobs).unwrap_or_default();
     let (done, lost) = (part(standing.done), part(standing.lost));

@@ -1,5 +1,5 @@
-//! A Redis of the demo's own, for Weirs that share the limits: a process that listens on a socket
-//! in a folder of its own.
+//! The demo's own Redis for several Weirs: a process that listens on a socket in a temporary
+//! folder.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use crate::clock;
 
-/// It is up within a tenth of this.
+/// The timeout of its start, ten times the usual duration.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A Redis that runs. Dropping it ends it and removes its folder.
+/// A running Redis. Dropping it ends it and removes its folder.
 pub(super) struct Redis {
     process: Child,
     folder: PathBuf,
 }
 
 impl Redis {
-    /// Starts one, where `redis-server` or `valkey-server` is installed.
+    /// Starts a Redis, if `redis-server` or `valkey-server` is installed.
     pub(super) async fn start() -> io::Result<Self> {
         let folder = std::env::temp_dir().join(format!("weir-demo-{:016x}", fastrand::u64(..)));
         std::fs::create_dir(&folder)?;
@@ -57,7 +57,7 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // What is gone needs no ending.
+        // The process may already have ended.
         self.process.kill().ok();
         self.process.wait().ok();
         std::fs::remove_dir_all(&self.folder).ok();

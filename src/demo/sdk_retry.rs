@@ -1,4 +1,4 @@
-//! The retry rules of OpenAI's own SDK, as a pure function: what services do today without Weir.
+//! The retry rules of OpenAI's SDK, as a pure function: the behavior of services without Weir.
 //!
 //! They are those of openai-python 3.54 (`_base_client.py`: `_should_retry`,
 //! `_calculate_retry_timeout`).
@@ -17,18 +17,18 @@ const MAX: f64 = 8.0;
 /// A `Retry-After` beyond this many seconds ends the call at once.
 const MAX_RETRY_AFTER: f64 = 120.0;
 
-/// How an attempt went, as far as the SDK looks.
+/// The result of an attempt, as far as the SDK uses it.
 #[derive(Clone, Copy, Debug)]
 pub enum Attempt<'a> {
-    /// The connection failed, or broke before the answer was whole.
+    /// The connection failed, or broke before the response was complete.
     NoAnswer,
-    /// An answer with this status and these headers.
+    /// A response with this status and these headers.
     Answered(StatusCode, &'a HeaderMap),
 }
 
-/// How long the SDK waits before it tries again; `None` when it gives up.
+/// The SDK's wait before its next attempt; `None` if it gives up.
 ///
-/// `retries` is how many retries it has made for this call already. `wall` is needed for a
+/// `retries` is the number of retries it has made for this call. `wall` is needed for a
 /// `Retry-After` that is a date.
 pub fn wait(
     attempt: Attempt<'_>,
@@ -43,7 +43,7 @@ pub fn wait(
         Attempt::NoAnswer => None,
         Attempt::Answered(status, headers) => {
             let asked = retry_after(headers, wall);
-            // The SDK looks at this before anything else, `x-should-retry` included.
+            // The SDK checks this first, even before `x-should-retry`.
             if asked.is_some_and(|seconds| seconds > MAX_RETRY_AFTER) || !should_retry(status, headers) {
                 return None;
             }
@@ -67,8 +67,8 @@ fn backoff(retries: u32, random: f64) -> f64 {
     (INITIAL * 2_f64.powi(i32::try_from(retries).unwrap_or(i32::MAX))).min(MAX) * (1.0 - 0.25 * random)
 }
 
-/// What the server asks for, in seconds: `retry-after-ms`, else `retry-after` as a number, else as
-/// a date.
+/// The wait in seconds that the server requests: `retry-after-ms`, else `retry-after` as a number,
+/// else as a date.
 fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Option<f64> {
     let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());

@@ -1,4 +1,4 @@
-//! The stand-in on a thread of its own, so that neither Weir nor the load delays it.
+//! The simulated API on its own thread, so that neither Weir nor the load delays it.
 
 use std::io;
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::simulate::{self, Settings, Simulator, Stats};
 
-/// A stand-in that runs. Dropping it ends it, and waits for its thread.
+/// A running simulated API. Dropping it ends it, and waits for its thread.
 pub(super) struct StandIn {
     simulator: Simulator,
     stop: Option<oneshot::Sender<()>>,
@@ -18,7 +18,7 @@ pub(super) struct StandIn {
 }
 
 impl StandIn {
-    /// Starts one whose schedules begin now.
+    /// Starts one; its schedules begin now.
     pub(super) fn start(settings: Settings, listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -30,8 +30,8 @@ impl StandIn {
                     async { simulate::serve(settings, tokio::net::TcpListener::from_std(listener)?).await };
                 match serve.await {
                     Ok(running) => {
-                        // Who asked waits for this, and an end of the sender is an order to stop
-                        // like any other.
+                        // The receiver waits for this. A dropped sender is an order to stop like
+                        // any other.
                         started.send(Ok(running.simulator().clone())).ok();
                         stopped.await.ok();
                         running.stop(Duration::ZERO).await;
@@ -46,7 +46,7 @@ impl StandIn {
         Ok(Self { simulator, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// What it saw so far.
+    /// Its counts so far.
     pub(super) fn stats(&self) -> Stats {
         self.simulator.stats()
     }
@@ -56,7 +56,7 @@ impl Drop for StandIn {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of its thread was printed by the thread.
+            // The thread printed its own panic.
             thread.join().ok();
         }
     }

@@ -1,4 +1,4 @@
-//! Both ways side by side, in at most 80 columns, which every terminal has.
+//! The table of both runs, in at most 80 columns, which every terminal has.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::figures::{Figures, Waits, Ways};
 use super::workload::CALLERS;
 
-/// Columns of the labels, and of each of the two ways.
+/// The widths of the labels, and of each of the two runs.
 const WIDTHS: [usize; 2] = [35, 22];
 
 /// The table, each line ended.
@@ -81,7 +81,7 @@ impl Table<'_> {
 fn wall(run: &Figures, ideal: Duration) -> String {
     let times = run.wall.as_secs_f64() / ideal.as_secs_f64();
     match run.jobs - run.finished {
-        // A comparison with the ideal would flatter who left work undone.
+        // A comparison with the ideal would favor a run with unfinished work.
         0 => format!("{} ({times:.2} x ideal)", seconds(run.wall)),
         undone => format!("{} ({undone} undone)", seconds(run.wall)),
     }

@@ -1,5 +1,5 @@
-//! What the demo asks for: the jobs of four services, drawn from a seed, and the API that they
-//! meet.
+//! The workload of the demo: the jobs of four services, drawn from a seed, and the settings of the
+//! simulated API.
 
 use std::time::Duration;
 
@@ -8,41 +8,41 @@ use serde_json::json;
 use crate::simulate::limiter::{Depth, Shape};
 use crate::simulate::{Fault, Latency, LimitHeaders, Limits, Outage, OutageKind, Settings};
 
-/// The model that every job asks for: all share one limit.
+/// The model of all jobs, so that all share one limit.
 const MODEL: &str = "gpt-4o-mini";
-/// Requests in a minute that the API allows.
+/// The API's limit of requests per minute.
 const REQUESTS_PER_MINUTE: u64 = 1_200;
-/// Tokens in a minute that it allows.
+/// The API's limit of tokens per minute.
 const TOKENS_PER_MINUTE: u64 = 480_000;
-/// Both are enforced by a bucket as deep as this: a minute's limit can't be spent in a burst.
+/// The depth of both limits' buckets: a minute's limit can't be used in a burst.
 const DEPTH: Duration = Duration::from_secs(1);
-/// How long an answer takes to begin.
+/// The minimum and maximum time until a response begins.
 const LATENCY: [Duration; 2] = [Duration::from_millis(80), Duration::from_millis(600)];
-/// Between the chunks of a stream.
+/// The interval between the chunks of a stream.
 const CHUNK_DELAY: Duration = Duration::from_millis(10);
-/// Chunks of a stream, and output tokens of any answer.
+/// Chunks of a stream, and output tokens of any response.
 const OUTPUT_TOKENS: u32 = 16;
-/// The share of answers that are a 500, and of those that are a 503.
+/// The fractions of responses with status 500 and 503.
 const FAULTS: [(&str, f64); 2] = [("500", 0.02), ("503", 0.03)];
-/// Tokens that the API charges for a chat of one message on top of its text.
+/// Tokens that the API charges for a chat of one message in addition to its text.
 const TOKENS_OF_FORM: u64 = 3;
-/// A prompt's largest cost: half of what the bucket holds.
+/// The largest cost of a prompt in tokens: half of the bucket.
 const LARGEST_PROMPT: u64 = 4_000;
 
-/// A service that has work to do.
+/// A service with jobs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Caller {
     /// Its name in the table, in metrics and on the status page.
     pub name: &'static str,
-    /// Its share of a contended limit.
+    /// Its weight for a contended limit.
     pub weight: u32,
-    /// Whether its work yields to all other.
+    /// Whether its jobs are in the background lane.
     pub background: bool,
-    /// The share of the jobs that are its own.
+    /// Its fraction of all jobs.
     share: f64,
-    /// The median of its prompts, in tokens.
+    /// The median size of its prompts, in tokens.
     median: f64,
-    /// The share of its jobs that stream.
+    /// The fraction of its jobs that stream.
     streams: f64,
 }
 
@@ -54,23 +54,23 @@ pub const CALLERS: [Caller; 4] = [
     Caller { name: "nightly", weight: 1, background: true, share: 0.20, median: 250.0, streams: 0.0 },
 ];
 
-/// How much there is to do, and when the API fails.
+/// The amount of work, and the time of the outage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
-    /// Jobs that can pass.
+    /// Jobs within the limit.
     pub jobs: usize,
-    /// Jobs larger than the limit, which never can.
+    /// Jobs larger than the limit.
     pub too_large: usize,
-    /// Half of the jobs come at once; the others over this long.
+    /// Half of the jobs arrive at once; the others over this time.
     pub arrivals: Duration,
-    /// When every request is answered by 503, from the start.
+    /// The start of the outage, in which every request gets a 503.
     pub outage_start: Duration,
-    /// For how long.
+    /// The duration of the outage.
     pub outage_length: Duration,
 }
 
 impl Scale {
-    /// What the README shows: about 17 s of work at best.
+    /// The scale that the README shows: about 17 s at best.
     pub const FULL: Self = Self {
         jobs: 260,
         too_large: 3,
@@ -78,7 +78,7 @@ impl Scale {
         outage_start: Duration::from_secs(5),
         outage_length: Duration::from_secs(5),
     };
-    /// A few seconds' worth.
+    /// A scale of a few seconds.
     pub const QUICK: Self = Self {
         jobs: 100,
         too_large: 1,
@@ -88,26 +88,26 @@ impl Scale {
     };
 }
 
-/// One piece of work: a chat completion.
+/// One job: a chat completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Whose it is: an index of [`CALLERS`].
+    /// Its service: an index of [`CALLERS`].
     pub caller: usize,
-    /// When it comes up, from the start.
+    /// Its arrival, from the start.
     pub arrival: Duration,
-    /// What the API charges for it.
+    /// Its cost at the API, in tokens.
     pub tokens: u64,
-    /// Whether its answer streams.
+    /// Whether its response streams.
     pub streams: bool,
 }
 
 impl Job {
-    /// Whether it is larger than the limit, so that it can never pass.
+    /// Whether it is larger than the limit, so that it can never succeed.
     pub fn is_too_large(&self) -> bool {
         self.tokens > TOKENS_PER_MINUTE
     }
 
-    /// The body of its request.
+    /// The request's body.
     pub fn body(&self) -> Vec<u8> {
         let letters = self.tokens.saturating_sub(TOKENS_OF_FORM) * 4;
         let text = "weir".repeat(usize::try_from(letters / 4).unwrap_or_default());
@@ -132,7 +132,7 @@ pub fn jobs(scale: &Scale, seed: u64) -> Vec<Job> {
             }
         })
         .collect();
-    // After the first second, so that what is counted by the second tells them from the burst.
+    // After the first second, so that the counts by second separate them from the burst.
     let agents = CALLERS.iter().position(|caller| caller.name == "agents").unwrap_or_default();
     jobs.extend((0..scale.too_large).map(|index| Job {
         caller: agents,
@@ -144,7 +144,7 @@ pub fn jobs(scale: &Scale, seed: u64) -> Vec<Job> {
     jobs
 }
 
-/// The API that both runs meet, each from its beginning.
+/// The settings of the simulated API in both runs.
 pub(super) fn stand_in(scale: &Scale, seed: u64) -> Settings {
     let fault = |name: &str| Fault::parse(name).expect("the table of errors has every usual status");
     Settings {
@@ -165,15 +165,15 @@ pub(super) fn stand_in(scale: &Scale, seed: u64) -> Settings {
     }
 }
 
-/// The time in which all jobs could be done, by someone who knows limits, outage and future: each
-/// is sent once, in the order of arrival, as early as the limits let it in, never during the
-/// outage, and takes the usual time.
+/// The least time for all jobs with full knowledge of limits, outage and future: each is sent once,
+/// in the order of arrival, as early as the limits allow, never during the outage, and takes the
+/// usual time.
 pub fn ideal(jobs: &[Job], scale: &Scale) -> Duration {
     let request = Duration::from_mins(1).as_secs_f64() / REQUESTS_PER_MINUTE as f64;
     let token = Duration::from_mins(1).as_secs_f64() / TOKENS_PER_MINUTE as f64;
     let outage_end = scale.outage_start + scale.outage_length;
     let latency = (LATENCY[0] + LATENCY[1]) / 2;
-    // When each bucket is full again.
+    // The times at which each bucket is full again.
     let (mut requests_full, mut tokens_full) = (Duration::ZERO, Duration::ZERO);
     let mut end = Duration::ZERO;
     for job in jobs.iter().filter(|job| !job.is_too_large()) {
@@ -192,7 +192,7 @@ pub fn ideal(jobs: &[Job], scale: &Scale) -> Duration {
     end
 }
 
-/// What the run is against, in three lines.
+/// A description of the API's limits, faults and outage, in three lines.
 pub fn describe(scale: &Scale, seed: u64) -> String {
     format!(
         "{} jobs of {} services, half of them at once, against an API that allows\n\
@@ -219,10 +219,10 @@ fn pick_caller(random: f64) -> usize {
     CALLERS.len() - 1
 }
 
-/// Log-normal about the median: many short prompts, a few long ones.
+/// A log-normal size around the median: many short prompts, a few long ones.
 fn prompt_tokens(median: f64, rng: &mut fastrand::Rng) -> u64 {
     const SPREAD: f64 = 0.8;
-    // Box and Muller: a standard normal deviate of two uniform ones.
+    // Box-Muller: a standard normal deviate from two uniform ones.
     let (radius, angle) = (1.0 - rng.f64(), rng.f64());
     let normal = (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos();
     let tokens = (median * (SPREAD * normal).exp()).round();
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(ideal(&[job], &Scale::FULL), Duration::from_millis(1_340));
         let in_outage = Job { arrival: Duration::from_secs(6), ..job };
         assert_eq!(ideal(&[in_outage], &Scale::FULL), Duration::from_millis(10_340));
-        // A second's worth at once, then 20 a second.
+        // The amount of a second at once, then 20 per second.
         let at_once = vec![Job { arrival: Duration::ZERO, tokens: 20, ..job }; 40];
         let wide = Scale { outage_start: Duration::from_secs(99), ..Scale::FULL };
         assert_eq!(ideal(&at_once, &wide), Duration::from_millis(1_340));
