@@ -1,11 +1,11 @@
-//! What the requests of a recording came to, in figures: as recorded, or in a replay.
+//! The results for a recording's requests: as recorded, or in a replay.
 
 use serde::Serialize;
 
 use super::plan::SHORT;
 use super::recording::{Course, End, Outage, Recording};
 
-/// Spans of time that waiting is shown in.
+/// The number of time spans in the chart of waiting requests.
 pub(super) const BINS: usize = 240;
 
 /// One column of the table.
@@ -13,42 +13,42 @@ pub(super) const BINS: usize = 240;
 pub struct Figures {
     /// Requests of all callers.
     pub all: Group,
-    /// By caller; those that waited longest in the recording first.
+    /// By caller; those with the longest waits in the recording first.
     pub callers: Vec<(String, Group)>,
-    /// The part of the limit of requests a minute that the busiest minute used; absent where no
-    /// limit is known.
+    /// The fraction of the limit of requests per minute used in the busiest minute; absent without
+    /// a known limit.
     pub requests_used: Option<f64>,
-    /// The same of tokens.
+    /// The same for tokens.
     pub tokens_used: Option<f64>,
-    /// Requests that waited at once, in equal spans of the recording's time.
+    /// Requests waiting at once, in equal spans of the recording's time.
     #[serde(skip)]
     pub waiting: Vec<u32>,
 }
 
-/// The requests of one caller, or of all.
+/// The results of one caller, or of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Group {
     /// Requests.
     pub requests: u64,
-    /// Those that the upstream answered.
+    /// Requests with a response from the upstream.
     pub answered: u64,
-    /// Those that ended in an error of the upstream's.
+    /// Requests that ended in an error from the upstream.
     pub failed: u64,
-    /// Those that are larger than the limit itself.
+    /// Requests larger than the limit.
     pub too_large: u64,
-    /// Those that Weir refused.
+    /// Requests that Weir refused.
     pub refused: u64,
-    /// Those whose caller left before their turn.
+    /// Requests whose caller left while they waited.
     pub left: u64,
-    /// Attempts that met a rate limit.
+    /// Attempts refused by a rate limit.
     pub rate_limits: u64,
-    /// Those that waited noticeably.
+    /// Requests with a noticeable wait.
     pub waited: u64,
-    /// Half of them waited at most this long, in seconds.
+    /// The median wait in seconds.
     pub wait_p50: f64,
-    /// All but one in a hundred waited at most this long.
+    /// The 99th percentile of the wait in seconds.
     pub wait_p99: f64,
-    /// What they waited on average.
+    /// The mean wait in seconds.
     pub wait_mean: f64,
 }
 
@@ -101,13 +101,13 @@ impl Group {
         }
     }
 
-    /// Requests that did not get an answer.
+    /// Requests without a response.
     pub(super) fn unserved(&self) -> u64 {
         self.failed + self.too_large + self.refused + self.left
     }
 }
 
-/// The callers with requests, by how long they waited in the recording.
+/// The callers with requests, by their wait in the recording.
 fn order(recording: &Recording) -> Vec<usize> {
     let mut waited = vec![None::<f64>; recording.callers.len()];
     for request in &recording.requests {
@@ -118,7 +118,7 @@ fn order(recording: &Recording) -> Vec<usize> {
     order
 }
 
-/// The most that was sent within a minute, on whole minutes since the first request.
+/// The most that was sent in one whole minute since the first request.
 fn busiest_minute(recording: &Recording, courses: &[Course], cost: &dyn Fn(u32) -> u64) -> u64 {
     let begin = recording.requests.first().map_or(0, |request| request.arrived);
     let mut minutes = std::collections::HashMap::<u64, u64>::new();
@@ -131,7 +131,7 @@ fn busiest_minute(recording: &Recording, courses: &[Course], cost: &dyn Fn(u32) 
     minutes.into_values().max().unwrap_or(0)
 }
 
-/// Requests that waited at once, in each of [`BINS`] spans of the time that the recording covers.
+/// Requests waiting at once, in each of [`BINS`] spans of the recording's time.
 fn waiting(recording: &Recording, courses: &[Course]) -> Vec<u32> {
     let begin = recording.requests.first().map_or(0, |request| request.arrived);
     let width = span(recording) / BINS as f64;
@@ -154,7 +154,7 @@ fn waiting(recording: &Recording, courses: &[Course]) -> Vec<u32> {
     totals.collect()
 }
 
-/// Seconds that the picture covers: until the last request was sent, as recorded.
+/// Seconds that the chart covers: until the last request was sent, as recorded.
 pub(super) fn span(recording: &Recording) -> f64 {
     let begin = recording.requests.first().map_or(0, |request| request.arrived);
     let ends = recording

@@ -1,9 +1,9 @@
-//! `weir what-if`: the requests of an access log, replayed under other limits, weights or replicas.
+//! `weir what-if`: replays the requests of an access log under other limits, weights or replicas.
 //!
-//! `read` finds the requests and the limits in a log, `replay` sends them through the machine of
-//! admission against the model of the API's limiter, on a simulated clock. They run three times at
-//! most: under the limits that held, which shows how far the replay can be trusted; as asked; and
-//! with twice the limits.
+//! `read` finds the requests and the limits in a log; `replay` sends them through the admission
+//! state machine against the model of the API's limiter, on a simulated clock. There are at most
+//! three replays: under the recorded limits, which shows how accurate the replay is; as requested;
+//! and with twice the limits.
 
 mod figures;
 mod plan;
@@ -66,43 +66,43 @@ pub struct Args {
     pub svg: Option<PathBuf>,
 }
 
-/// Why there is no answer.
+/// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file can't be read or written.
     #[error("{path}: {source}", path = path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// What is asked does not fit the log.
+    /// The options do not fit the log.
     #[error("{0}")]
     Asked(String),
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Debug)]
 pub enum Progress {
-    /// Lines that were read.
+    /// The number of lines that were read.
     Read(u64),
-    /// The replay with this name, and the part of it that is done.
+    /// The name of the replay, and the completed fraction of it.
     Replayed(&'static str, f64),
 }
 
-/// What a log and its replays came to.
+/// The results of a log and its replays.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Answer {
-    /// What was read, and what is asked.
+    /// A description of the log and of the options.
     #[serde(skip)]
     heading: String,
     scope: String,
     lines: Lines,
     seconds: f64,
-    /// As recorded, and one for each replay.
+    /// The recording, and one column for each replay.
     columns: Vec<Column>,
-    /// What follows from it.
+    /// The conclusions.
     sentences: Vec<String>,
     #[serde(skip)]
     outages: Vec<(f64, f64)>,
@@ -115,10 +115,10 @@ pub(crate) struct Column {
     figures: Figures,
 }
 
-/// Reads the log, replays it, and answers.
+/// Reads the log, replays it, and returns the results.
 ///
 /// # Errors
-/// See [`Error`]. Lines that can't be read are counted, and no error.
+/// See [`Error`]. Unreadable lines are counted, and are not an error.
 pub fn run(args: &Args, progress: &mut dyn FnMut(Progress)) -> Result<Answer, Error> {
     let failed = |source| Error::File { path: args.log.clone(), source };
     let input: Box<dyn Read> = if args.log.as_os_str() == "-" {
@@ -144,7 +144,7 @@ pub fn run(args: &Args, progress: &mut dyn FnMut(Progress)) -> Result<Answer, Er
 }
 
 impl Answer {
-    /// As a table for a terminal.
+    /// The results as a table for a terminal.
     pub fn text(&self) -> String {
         text::render(self)
     }
@@ -156,7 +156,7 @@ impl Answer {
         self.columns.iter().find(|known| known.name == column).map(|known| &known.figures)
     }
 
-    /// Requests that waited at once, in each column.
+    /// The chart of waiting requests, with a line for each column.
     fn picture(&self) -> Chart {
         let width = self.seconds / figures::BINS as f64;
         let series = self.columns.iter().map(|column| Series {
@@ -339,7 +339,7 @@ fn limits_in_words(limits: [Option<u64>; 4]) -> String {
     if known.is_empty() { "none known".to_owned() } else { known.join(", ") }
 }
 
-/// The names that there are, at most ten.
+/// The available names, at most ten.
 fn choices(what: &str, names: &[String]) -> String {
     let shown: Vec<&str> = names.iter().take(10).map(String::as_str).collect();
     let more = names.len().saturating_sub(shown.len());

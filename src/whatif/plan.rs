@@ -1,4 +1,4 @@
-//! What a replay runs under: the limits as recorded, or with what was asked in their place.
+//! The plan of a replay: the recorded limits, with the requested changes.
 
 use std::time::Duration;
 
@@ -7,29 +7,29 @@ use crate::simulate::limiter::{Depth, Dimension, Joint, Shape};
 
 use super::recording::{End, Recording, nanos};
 
-/// Waits shorter than this are no waits for a limit, in seconds.
+/// The least wait, in seconds, that counts as a wait for a limit.
 pub(super) const SHORT: f32 = 0.05;
-/// A bucket is taken to be at least as deep as this.
+/// The least assumed depth of a bucket.
 const SHALLOWEST: f64 = 1.0;
 
 /// The limits, weights and replicas of one replay.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// The limits from these moments on, in the order of [`Dimension::ALL`].
+    /// The limits and the times from which they apply, in the order of [`Dimension::ALL`].
     pub(super) limits: Vec<(Moment, [Option<u64>; 4])>,
     pub(super) shape: Shape,
-    /// Whether the upstream tells of its limits; else the configuration states them.
+    /// Whether the upstream reports its limits; else the configuration states them.
     pub(super) told: bool,
     pub(super) in_flight: Option<u32>,
-    /// The weight of each caller, where it is another than the recorded one.
+    /// The weight of each caller, if it differs from the recorded one.
     pub(super) weights: Vec<Option<u32>>,
     pub(super) replicas: u16,
-    /// Tokens that the upstream charges for one that was estimated.
+    /// Tokens charged by the upstream per estimated token.
     pub(super) charge_ratio: f64,
 }
 
 impl Plan {
-    /// As the log says it was; `replicas` Weirs wrote it.
+    /// The recorded situation; `replicas` Weirs wrote the log.
     pub(super) fn recorded(recording: &Recording, replicas: u16, shape: Option<Shape>) -> Self {
         let begin = recording.requests.first().map_or(0, |request| request.arrived);
         let last = recording.limits.last();
@@ -43,7 +43,7 @@ impl Plan {
             })
             .collect();
         if let Some(first) = limits.first_mut() {
-            // They held before they were logged.
+            // The first limits applied before they were logged.
             first.0 = Moment::START;
         }
         let mut plan = Self {
@@ -59,7 +59,7 @@ impl Plan {
         plan
     }
 
-    /// The same with other limits; those that are absent stay.
+    /// The same plan with other limits; absent ones stay.
     pub(super) fn with_limits(&self, asked: [Option<u64>; 4]) -> Self {
         let mut plan = self.clone();
         if plan.limits.is_empty() {
@@ -73,7 +73,7 @@ impl Plan {
         plan
     }
 
-    /// The same with all limits twice as high.
+    /// The same plan with all limits doubled.
     pub(super) fn doubled(&self) -> Self {
         let mut plan = self.clone();
         for (_, limits) in &mut plan.limits {
@@ -113,8 +113,8 @@ impl Plan {
         Settings { limits, ..Settings::default() }
     }
 
-    /// How deep the upstream's bucket is, by the deepest burst that it admitted. Only a recording
-    /// in which requests waited shows it; else it is as deep as the window.
+    /// The depth of the upstream's bucket, from the largest burst that it admitted. Only a
+    /// recording with waiting requests shows it; else the depth is that of the window.
     fn shown_depth(&self, recording: &Recording) -> Shape {
         let waited = recording.requests.iter().filter(|request| request.course.waited > SHORT).count();
         let limits = self.last_limits();

@@ -1,4 +1,5 @@
-//! Reads an access log: JSON lines, plain or compressed by gzip, with whatever stands between them.
+//! Reads an access log: JSON lines, plain or compressed with gzip, with any other lines between
+//! them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,11 +19,11 @@ use crate::telemetry::{ACCESS_LOG, LIMITS_LOG};
 
 use super::recording::{Course, End, Failure, LimitsAt, Recorded, Recording, nanos};
 
-/// Requests that are kept; what is beyond is counted. Each takes some 130 bytes.
+/// The most requests that are kept; further ones are counted. Each takes about 130 bytes.
 const MOST_REQUESTS: usize = 10_000_000;
-/// Different callers, and different scopes, that are kept apart.
+/// The most callers, and the most scopes, that are distinguished.
 const MOST_NAMES: usize = 65_000;
-/// A longer line is no access line.
+/// The most bytes of an access line.
 const LONGEST_LINE: u64 = 1 << 20;
 /// Lines between two reports of progress.
 const REPORT: u64 = 50_000;
@@ -87,10 +88,10 @@ struct Wrapped<'a> {
     log: Cow<'a, str>,
 }
 
-/// Reads a log to its end; `progress` gets the number of lines now and then.
+/// Reads a log to its end; `progress` gets the number of lines at intervals.
 ///
 /// # Errors
-/// When it can't be read. What is in it is never an error: it is counted.
+/// It can't be read. Invalid lines are not an error: they are counted.
 pub(super) fn read(input: impl Read, progress: &mut dyn FnMut(u64)) -> io::Result<Recording> {
     let mut input = BufReader::with_capacity(1 << 17, input);
     let is_compressed = input.fill_buf()?.starts_with(&[0x1f, 0x8b]);
@@ -148,9 +149,9 @@ impl Reader {
         }
     }
 
-    /// Takes one line; `None` where it is none of Weir's.
+    /// Reads one line; `None` if it is not from Weir.
     fn line(&mut self, line: &[u8]) -> Option<()> {
-        // What a container's runtime writes before a line is not looked at.
+        // Skip the prefix that a container's runtime writes.
         let object = &line[memchr(b'{', line)?..];
         if object.starts_with(b"{\"log\":") {
             let wrapped: Wrapped<'_> = serde_json::from_slice(object).ok()?;
@@ -200,7 +201,7 @@ impl Reader {
             match ErrorClass::named(&attempt.outcome) {
                 Some(class) if is_rate_limit(class) => rate_limits = rate_limits.saturating_add(1),
                 Some(ErrorClass::WeirClientClosed) | None => succeeded = Some(attempt),
-                // The replayed limiter finds that by itself.
+                // The replayed limiter detects that by itself.
                 Some(ErrorClass::RequestExceedsLimit) => {}
                 Some(class) => self.recording.failures.push(Failure {
                     started: arrived + nanos(attempt.start_ms),
@@ -266,11 +267,11 @@ impl Reader {
     }
 }
 
-/// How a request ended; `None` where it was turned away before it asked for a turn.
+/// The end of a request; `None` if it was refused before it entered the queue.
 fn end(class: Option<ErrorClass>, without_attempt: bool) -> Option<End> {
     match class {
         Some(ErrorClass::WeirClientClosed) if without_attempt => Some(End::Left),
-        // Of one whose caller left during the answer, the upstream's part was done.
+        // If the caller left during the response, the upstream had done its part.
         None | Some(ErrorClass::WeirClientClosed) => Some(End::Answered),
         Some(class) if without_attempt => is_without_turn(class).then_some(End::Refused),
         Some(ErrorClass::RequestExceedsLimit) => Some(End::TooLarge),
@@ -278,7 +279,7 @@ fn end(class: Option<ErrorClass>, without_attempt: bool) -> Option<End> {
     }
 }
 
-/// Whether a request that Weir refused with this class had asked for a turn.
+/// Whether Weir refuses requests with this class before they enter the queue.
 fn is_without_turn(class: ErrorClass) -> bool {
     [
         ErrorClass::WeirQueueFull,
@@ -290,7 +291,7 @@ fn is_without_turn(class: ErrorClass) -> bool {
     .contains(&class)
 }
 
-/// The number of a name; beyond the bound all have the last one.
+/// The number of a name; all names beyond the bound share the last one.
 fn named(numbers: &mut HashMap<String, u16>, names: &mut Vec<String>, name: &str) -> u16 {
     if let Some(number) = numbers.get(name) {
         return *number;

@@ -1,13 +1,12 @@
-//! What an access log tells of one scope: its requests in the order of their arrival, and the
-//! limits that held.
+//! The recording of one scope from an access log: its requests in the order of arrival, and its
+//! limits.
 
 use crate::caller::Lane;
 use crate::classify::ErrorClass;
 use crate::openai::Endpoint;
 use crate::retry::{Safety, Verdict, verdict};
 
-/// Attempts in a row that have to fail for the upstream to count as failing: more than a few faults
-/// make by chance.
+/// Consecutive failed attempts that count as an outage: more than random faults cause.
 const OUTAGE: usize = 5;
 
 /// The requests and limits of a log.
@@ -24,35 +23,35 @@ pub(super) struct Recording {
     pub(super) lines: Lines,
 }
 
-/// How many lines were what.
+/// The number of lines of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Lines {
     pub(super) read: u64,
     /// Requests.
     pub(super) requests: u64,
-    /// Requests that never asked for a turn: unknown callers, bodies too large and the like.
+    /// Requests that never entered the queue: unknown callers, bodies too large and the like.
     pub(super) turned_away: u64,
     /// Other lines of Weir's log.
     pub(super) others: u64,
-    /// No JSON, or not Weir's: cut in the middle, or of another program.
+    /// Lines that are truncated, or from another program.
     pub(super) foreign: u64,
-    /// Requests that ended before the one on the line above.
+    /// Requests that ended before the one on the previous line.
     pub(super) out_of_order: u64,
-    /// Beyond the bound on what is kept.
+    /// Requests beyond the bound.
     pub(super) left_out: u64,
-    /// Whether the compressed file ends in the middle.
+    /// Whether the compressed file is truncated.
     pub(super) cut: bool,
 }
 
-/// One request of the log. Times are in nanoseconds; those that are no moments count from its
-/// arrival, in seconds.
+/// One request of the log. Absolute times are in nanoseconds; the others are seconds since its
+/// arrival.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recorded {
     pub(super) arrived: u64,
-    /// From its arrival to its deadline.
+    /// The time from its arrival to its deadline.
     pub(super) patience: u64,
     pub(super) tokens: u32,
-    /// Tokens of its input, by the answer; 0 where it did not tell.
+    /// Input tokens by the response's usage; 0 if that is unknown.
     pub(super) input: u32,
     pub(super) bytes: u32,
     pub(super) weight: u32,
@@ -60,45 +59,45 @@ pub(super) struct Recorded {
     pub(super) scope: u16,
     pub(super) lane: Lane,
     pub(super) endpoint: Endpoint,
-    /// From its last attempt to the head of the answer; absent where no attempt was answered well.
+    /// From its last attempt to the response's head; absent if no attempt succeeded.
     pub(super) head: Option<f32>,
-    /// From the head to the end of the answer.
+    /// From the head to the end of the response.
     pub(super) body: f32,
     /// When its caller left while it waited.
     pub(super) left: Option<f32>,
-    /// Its failed attempts: the place of the first, and the number.
+    /// Its failed attempts: the index of the first, and the number.
     pub(super) failures: (u32, u8),
     pub(super) course: Course,
 }
 
-/// What became of a request: as recorded, or in a replay.
+/// The course of a request: as recorded, or in a replay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Course {
     /// Seconds in the queue, over all attempts.
     pub(super) waited: f32,
     /// Seconds from its arrival to its last attempt.
     pub(super) sent: Option<f32>,
-    /// Attempts that met a rate limit.
+    /// Attempts refused by a rate limit.
     pub(super) rate_limits: u16,
     pub(super) end: End,
 }
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// With an answer.
+    /// With a response.
     Answered,
-    /// With an error of the upstream's.
+    /// With an error from the upstream.
     Failed,
-    /// With the upstream's word that it is larger than the limit itself.
+    /// With the upstream's error that it is larger than the limit.
     TooLarge,
-    /// Without a turn: Weir refused it.
+    /// Refused by Weir while it waited.
     Refused,
-    /// Its caller left before its turn.
+    /// Its caller left while it waited.
     Left,
 }
 
-/// An attempt that failed, rate limits apart.
+/// A failed attempt, except rate limits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
     pub(super) started: u64,
@@ -108,27 +107,27 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// Whether the upstream is to blame, rather than the request.
+    /// Whether the upstream caused it, not the request.
     fn is_of_the_upstream(&self) -> bool {
         matches!(verdict(self.class, Safety::Repeatable, false, false), Verdict::Backoff(_))
     }
 }
 
-/// A line that named the limits of a scope.
+/// A log line with the limits of a scope.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct LimitsAt {
     pub(super) at: u64,
     pub(super) scope: u16,
     /// In the order of [`crate::simulate::limiter::Dimension::ALL`].
     pub(super) limits: [Option<u64>; 4],
-    /// Whether the upstream told of them, in its headers or its refusals.
+    /// Whether the upstream reported them, in headers or refusals.
     pub(super) learned: bool,
     pub(super) in_flight: Option<u32>,
-    /// The part of them that the Weir of this log may use.
+    /// The fraction of them that the Weir of this log may use.
     pub(super) share: f64,
-    /// Tokens that the upstream charges for one that was estimated.
+    /// Tokens charged by the upstream per estimated token.
     pub(super) charge_ratio: f64,
-    /// The part of the successful requests that the log has.
+    /// The fraction of successful requests in the log.
     pub(super) sample: f64,
 }
 
@@ -144,8 +143,7 @@ pub(super) struct Outage {
 }
 
 impl Recording {
-    /// The scope in which requests waited longest in all, or that has the most requests where none
-    /// waited.
+    /// The scope with the longest total wait, or without waits the one with the most requests.
     pub(super) fn busiest_scope(&self) -> Option<u16> {
         let mut load = vec![(0.0_f64, 0_u64); self.scopes.len()];
         for request in &self.requests {
@@ -158,7 +156,7 @@ impl Recording {
         busiest.max_by(|(_, one), (_, other)| most(one, other)).map(|(scope, _)| scope)
     }
 
-    /// Keeps one scope alone, and takes its outages out of what failed.
+    /// Keeps only one scope, and removes its outages from the failures.
     pub(super) fn keep(&mut self, scope: u16) -> Vec<Outage> {
         self.requests.retain(|request| request.scope == scope);
         self.limits.retain(|limits| limits.scope == scope);
@@ -188,7 +186,7 @@ impl Recording {
         &self.failures[first..(first + usize::from(count)).min(self.failures.len())]
     }
 
-    /// From the first arrival to the last one, in seconds.
+    /// Seconds from the first arrival to the last.
     pub(super) fn seconds(&self) -> f64 {
         match (self.requests.first(), self.requests.last()) {
             (Some(first), Some(last)) => (last.arrived - first.arrived) as f64 * 1e-9,
@@ -196,16 +194,15 @@ impl Recording {
         }
     }
 
-    /// How long the head of a good answer usually took.
+    /// The usual time until the head of a successful response.
     pub(super) fn typical_head(&self) -> f32 {
         let mut heads: Vec<f32> = self.requests.iter().filter_map(|request| request.head).collect();
         let middle = heads.len() / 2;
         if heads.is_empty() { 0.5 } else { *heads.select_nth_unstable_by(middle, f32::total_cmp).1 }
     }
 
-    /// The spans in which at least [`OUTAGE`] attempts in a row failed, by when they began. How
-    /// long one lasted is known to within the time between its last failure and the next success:
-    /// it ends in the middle of that.
+    /// The spans with at least [`OUTAGE`] consecutive failed attempts, by their begin. The end of
+    /// an outage is assumed in the middle between its last failure and the next success.
     fn outages(&self) -> Vec<Outage> {
         let mut attempts: Vec<(u64, Option<&Failure>)> = Vec::new();
         for request in &self.requests {
@@ -236,7 +233,7 @@ impl Recording {
     }
 }
 
-/// Milliseconds as whole nanoseconds; nonsense is 0.
+/// Milliseconds as whole nanoseconds; invalid values are 0.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
 pub(super) fn nanos(milliseconds: f64) -> u64 {
     (milliseconds * 1e6) as u64

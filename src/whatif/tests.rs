@@ -1,4 +1,4 @@
-//! Logs as they are found: whole, cut, mixed with other lines, compressed, of a steady load.
+//! Logs in all forms: complete, truncated, mixed with other lines, compressed, of a steady load.
 
 use std::io::Write as _;
 
@@ -12,12 +12,12 @@ use super::recording::{End, Recording};
 use super::*;
 use crate::simulate::limiter::Depth;
 
-/// Milliseconds since 1970 as the log writes them.
+/// Milliseconds since 1970 in the format of the log.
 fn time(millis: u64) -> String {
     Rfc3339(UNIX_EPOCH + Duration::from_millis(1_795_316_645_000 + millis)).to_string()
 }
 
-/// A request that was answered after `queue` and 100 more milliseconds.
+/// A request whose response came after `queue` and 100 more milliseconds.
 fn line(arrived: u64, queue: u64, change: impl FnOnce(&mut Value)) -> String {
     let mut line = json!({
         "timestamp": time(arrived + queue + 100), "level": "INFO", "target": "weir::access", "request_id": "r",
@@ -90,8 +90,8 @@ fn a_compressed_log_is_read_as_far_as_it_goes() {
     assert!(cut.lines.cut && (10..2_000).contains(&cut.requests.len()), "{:?}", cut.lines);
 }
 
-/// 400 requests at once, of which the API takes 20 and then 10 a second: their waits are known by
-/// arithmetic.
+/// 400 requests at once, of which the API admits 20 and then 10 per second, so that the waits can
+/// be calculated.
 fn steady() -> Recording {
     let mut lines = vec![limits(1_000, 600.0)];
     lines.extend((0..400_u64).map(|index| line(0, index.saturating_sub(19) * 100, |_| {})));
@@ -121,7 +121,7 @@ fn a_replay_under_the_recorded_limits_gives_the_recorded_waits() {
     let twice = replay(&plan.doubled());
     assert!((twice.all.wait_p99 / recorded.all.wait_p99 - 0.5).abs() < 0.05, "{twice:?}");
     assert_eq!(replay(&plan), replayed, "equal input gives equal output");
-    // Four Weirs that share the limits evenly take no less of them.
+    // Four Weirs that share the limits evenly use all of them.
     let four = replay(&Plan { replicas: 4, ..plan.clone() });
     assert!((four.all.wait_mean / recorded.all.wait_mean - 1.0).abs() < 0.15, "{four:?}");
 }
@@ -130,7 +130,7 @@ fn a_replay_under_the_recorded_limits_gives_the_recorded_waits() {
 fn an_outage_is_found_and_a_fault_stays_with_its_request() {
     let failed = |outcome: &str, start: u64| json!({"outcome": outcome, "status": 503, "delay_ms": 0.0, "start_ms": start, "time_to_head_ms": 10.0});
     let mut lines: Vec<String> = (0..30_u64).map(|index| line(index * 100, 0, |_| {})).collect();
-    // From 3 s to 6 s all fail; the last of each request's attempts, after it, succeeds.
+    // From 3 s to 6 s all attempts fail; the last attempt of each request, after that, succeeds.
     lines.extend((0..20_u64).map(|index| {
         line(3_000 + index * 100, 4_000 - index * 100, |line| {
             let attempts = line["attempts"].as_array_mut().expect("attempts");

@@ -1,4 +1,4 @@
-//! The answer as text: a table of at most 80 columns, and what follows from it in sentences.
+//! The results as text: a table of at most 80 columns, and sentences with the conclusions.
 
 use std::fmt::Write as _;
 
@@ -6,14 +6,14 @@ use super::figures::{BINS, Figures, Group};
 use super::{Answer, Column};
 use crate::wrap::wrapped;
 
-/// Columns of the labels, and of each replay.
+/// The widths of the labels, and of each replay.
 const LABEL: usize = 29;
 const CELL: usize = 17;
-/// Columns of the sentences.
+/// The most columns of a sentence.
 const MOST_COLUMNS: usize = 80;
-/// Callers that have a line of their own.
+/// The most callers with a line.
 const MOST_CALLERS: usize = 12;
-/// Spans that a cell shows waiting in.
+/// The spans in a cell's sparkline.
 const SPARKS: usize = 15;
 
 /// The whole answer, each line ended.
@@ -56,7 +56,7 @@ pub(super) fn render(answer: &Answer) -> String {
     text
 }
 
-/// What another set of limits changes, against the replay with those that held.
+/// The effect of other limits, compared with the replay under the recorded ones.
 pub(super) fn verdict(subject: &str, before: &Group, after: &Group, could_help: bool) -> String {
     if !could_help {
         return format!(
@@ -94,7 +94,7 @@ pub(super) fn verdict(subject: &str, before: &Group, after: &Group, could_help: 
     format!("{subject} would {said}: {change}.{newcomers}")
 }
 
-/// Whether something falls by a tenth or more, and by what somebody notices.
+/// Whether a value improves by at least a tenth, and noticeably.
 fn is_better(before: &Group, after: &Group) -> bool {
     let fell = |before: f64, after: f64, least: f64| before - after > least.max(before * 0.1);
     fell(before.wait_p99, after.wait_p99, 0.1)

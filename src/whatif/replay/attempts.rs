@@ -1,4 +1,4 @@
-//! The attempts of a replay: what each meets upstream, and what follows from it.
+//! The attempts of a replay: their results upstream, and the reactions to them.
 
 use crate::admission::LimitReports;
 use crate::admission::machine::{Attempt, HeadReport, Outcome, Turn};

@@ -1,5 +1,4 @@
-//! The limits of a replay: what the upstream's limiter takes and refuses, and the parts of several
-//! replicas.
+//! The limits of a replay: the upstream's limiter, and the parts of several replicas.
 
 use crate::admission::machine::{Attempt, Outcome, Turn};
 use crate::admission::{LimitReport, LimitReports, Part, RefusalNumbers, Slot};
@@ -11,7 +10,7 @@ use super::super::recording::End;
 use super::{Duration, EXCHANGE, World};
 
 impl World<'_> {
-    /// The upstream's limiter, and what the headers of its answer tell.
+    /// Takes a price from the upstream's limiter; returns the limits in the response's headers.
     pub(super) fn take(&mut self, price: Price) -> Result<LimitReports, JointRefusal> {
         let now = self.instant();
         self.limiter.try_take(price, now)?;
@@ -72,7 +71,7 @@ impl World<'_> {
         }
     }
 
-    /// Gives each machine its even part, and tells it what the others sent in the last interval.
+    /// Gives each machine an even part, and tells it how much the others sent in the last interval.
     pub(super) fn share(&mut self, sent: &[(f64, f64)]) {
         let seconds = EXCHANGE.as_secs_f64();
         let rates: Vec<(f64, f64)> = (sent.iter().zip(&self.sent))

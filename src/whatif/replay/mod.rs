@@ -1,9 +1,9 @@
-//! The recorded requests through the machine of admission, against the limiter's model, on a
-//! simulated clock.
+//! Replays recorded requests through the admission state machine, against the model of the limiter,
+//! on a simulated clock.
 //!
-//! One loop over events: nothing waits, and equal input gives equal output. What is recorded of a
-//! request is when it came, what it costs, how patient its caller is, how its answers took their
-//! time and which faults it met. Its turn, its rate limits and its retries are found anew.
+//! One loop over events: nothing waits, and equal input gives equal output. A request's arrival,
+//! cost, deadline, response times and faults are recorded. Its admission, rate limits and retries
+//! are simulated.
 
 mod attempts;
 mod limits;
@@ -24,49 +24,49 @@ use crate::simulate::limiter::{Joint, JointRefusal};
 use super::plan::Plan;
 use super::recording::{Course, End, Outage, Recorded, Recording};
 
-/// How often replicas hear what the others send.
+/// The interval at which replicas learn how much the others send.
 const EXCHANGE: Duration = Duration::from_secs(1);
 /// Requests between two reports of progress.
 const REPORT: usize = 20_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// The limits of this place in the plan are in force.
+    /// The limits at this index of the plan apply.
     Limits(u32),
-    /// The head of a request's answer comes.
+    /// The head of a request's response arrives.
     Head(u32),
-    /// Its answer ends.
+    /// Its response ends.
     Ended(u32),
-    /// Its pause before a retry is over.
+    /// Its backoff before a retry ends.
     Retry(u32),
     /// Its caller leaves.
     Left(u32),
-    /// Something is due in this machine.
+    /// This machine has work that is due.
     Due(u16),
-    /// The replicas exchange what they send.
+    /// The replicas exchange the amounts sent.
     Exchange,
 }
 
 /// A request under way.
 struct Call {
     machine: u16,
-    /// When it asked for its present turn.
+    /// When it entered the queue for its present attempt.
     asked: Moment,
     key: Option<Key>,
     /// When its present attempt was sent.
     sent: Moment,
     attempt: Option<Attempt>,
     answer: Answer,
-    /// Attempts, those apart that met a rate limit.
+    /// Attempts, except those refused by a rate limit.
     attempts: u32,
     refusals: u32,
-    /// Recorded faults that it met.
+    /// Recorded faults used so far.
     faults: usize,
     paid: Option<RetryPayment>,
     course: Course,
 }
 
-/// What the upstream answers.
+/// The upstream's response.
 #[derive(Clone)]
 enum Answer {
     Good(LimitReports),
@@ -74,8 +74,8 @@ enum Answer {
     Fault(ErrorClass),
 }
 
-/// Replays a recording. The courses are in the order of its requests; `progress` gets the number of
-/// those that came.
+/// Replays a recording. Returns the courses in the order of its requests; `progress` gets the
+/// number of requests that have arrived.
 pub(super) fn replay(
     recording: &Recording,
     outages: &[Outage],
@@ -116,15 +116,15 @@ struct World<'a> {
     recording: &'a Recording,
     outages: &'a [Outage],
     plan: &'a Plan,
-    /// When the first request came.
+    /// The arrival of the first request.
     begin: u64,
     /// The limiter's clock at the start.
     base: Instant,
     now: Moment,
     machines: Vec<Machine<u32>>,
-    /// When each machine is looked at next.
+    /// When each machine must run next.
     due: Vec<Moment>,
-    /// What each machine had sent at the last exchange.
+    /// The amounts that each machine had sent at the last exchange.
     sent: Vec<(f64, f64)>,
     limiter: Joint,
     events: BinaryHeap<Reverse<(Moment, Event)>>,
@@ -190,7 +190,7 @@ impl World<'_> {
                     .map(|demand| (demand.sent_requests, demand.sent_tokens))
                     .collect();
                 self.share(&sent);
-                // What never becomes due would go on for ever.
+                // Without other events a repeating one would never end.
                 if !self.events.is_empty() {
                     self.at(self.now.plus(EXCHANGE), Event::Exchange);
                 }
@@ -260,13 +260,12 @@ impl World<'_> {
             Claim::Pending => {}
             Claim::Granted(attempt) => self.send(index, attempt),
             Claim::Refused(refused) => self.refused(index, &refused),
-            // There is nothing that it could have been merged into.
+            // There is no other scope that it could have been merged into.
             Claim::Moved(_) => self.finish(index, End::Refused),
         }
     }
 
-    /// Tells those who may go now, and sees to it that the machine is looked at when something is
-    /// due.
+    /// Starts the requests that a machine admits, and schedules its next run.
     fn follow_up(&mut self, machine: u16) {
         while let Some(index) = self.wake.pop() {
             self.claim(index);
@@ -306,7 +305,7 @@ impl World<'_> {
         let now = self.now;
         let Some(call) = self.calls[index as usize].as_deref_mut() else { return };
         call.course.waited += seconds(now.since(call.asked));
-        // Whoever had an attempt gets what that brought.
+        // A request with an attempt ends with that attempt's result.
         let end = match refused {
             _ if call.attempts > 0 => End::Failed,
             Refused::Deadline { .. }
