@@ -1,4 +1,4 @@
-//! Days and months of UTC, as budgets are counted in.
+//! Days and months of UTC, the periods of budgets.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use crate::metrics::BudgetPeriod;
 const DAY: u64 = 24 * 60 * 60;
 
 impl BudgetPeriod {
-    /// The number of the period that a time lies in: days since 1970, or months since the year 0.
+    /// The number of the period that contains a time: days since 1970, or months since the year 0.
     pub fn number(self, now: SystemTime) -> u64 {
         let days = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / DAY;
         match self {
@@ -16,7 +16,7 @@ impl BudgetPeriod {
         }
     }
 
-    /// How long until the next one begins.
+    /// The time until the next period begins.
     pub fn left(self, now: SystemTime) -> Duration {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut next = since.as_secs() / DAY + 1;
@@ -37,7 +37,7 @@ fn month_of(days: u64) -> u64 {
     let (era, day) = (shifted / 146_097, shifted % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
-    // March is 0: February, with its odd length, is the last.
+    // March is 0, so that February, with its variable length, is last.
     let month = (5 * day + 2) / 153;
     (era * 400 + year) * 12 + month + 2
 }

@@ -1,8 +1,9 @@
-//! Budgets of tokens by caller, for a day or a month: what was spent, and who may spend more.
+//! Token budgets of callers per day or month: the amounts spent, and whether a caller may spend
+//! more.
 //!
-//! A request reserves its estimate and pays what its answer reports. The request that crosses the
-//! line is the last one; those under way at that moment finish. Counts survive a reload, and a
-//! restart where [`Spending::text`] is kept.
+//! A request reserves its estimate and then pays the usage that its response reports. The request
+//! that exceeds the budget is the last one; those under way at that moment finish. Counts survive a
+//! reload, and a restart if [`Spending::text`] is saved.
 
 mod calendar;
 
@@ -14,63 +15,63 @@ use std::time::{Duration, SystemTime};
 use crate::caller::CallerId;
 use crate::metrics::{BudgetPeriod, Label as _};
 
-/// Budgets of one process at most, over all its reloads.
+/// The most budgets of one process, over all its reloads.
 const MOST: usize = 65_000;
-/// The first line of the text that is kept, with its version.
+/// The first line of the saved text, with its version.
 const HEADER: &str = "weir spending 1";
-/// The part of a budget that is worth a warning.
+/// The used fraction of a budget from which there is a warning.
 pub const WARN_AT: f64 = 0.8;
 
 /// One budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Whose it is.
+    /// Its caller.
     pub caller: CallerId,
-    /// Its name: what is kept is kept by it.
+    /// The caller's name, the key in the saved text.
     pub name: Arc<str>,
-    /// The family of models that it is for, where not all.
+    /// The family of models that it applies to; `None` if it applies to all.
     pub family: Option<Box<str>>,
-    /// For a day or a month.
+    /// Its period.
     pub period: BudgetPeriod,
-    /// Tokens, of input and output.
+    /// The budget in tokens, of input and output.
     pub tokens: u64,
 }
 
-/// The budgets that one request draws from: at most four, for all models and its family, by day and
-/// month.
+/// The budgets that one request draws from: at most four, for all models and its family, per day
+/// and month.
 pub type Held = [Option<u16>; 4];
 
-/// A budget is spent.
+/// An exhausted budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spent {
     /// The budget.
     pub budget: Budget,
-    /// When the next period begins.
+    /// The time until the next period begins.
     pub returns_in: Duration,
 }
 
-/// How a budget stands.
+/// The state of a budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The budget.
     pub budget: Budget,
     /// Tokens spent.
     pub spent: u64,
-    /// When the next period begins.
+    /// The time until the next period begins.
     pub returns_in: Duration,
 }
 
 impl Standing {
-    /// The part that is spent.
+    /// The spent fraction.
     pub fn ratio(&self) -> f64 {
         self.spent as f64 / self.budget.tokens.max(1) as f64
     }
 }
 
-/// Every budget.
+/// All budgets.
 #[derive(Debug, Default)]
 pub struct Spending {
-    /// Whether there is any: most have none, and then nothing is locked.
+    /// Whether there is any budget: usually there is none, and then nothing is locked.
     active: AtomicBool,
     meters: Mutex<Vec<Meter>>,
 }
@@ -78,20 +79,20 @@ pub struct Spending {
 #[derive(Debug)]
 struct Meter {
     budget: Budget,
-    /// Whether the configuration has it now.
+    /// Whether the present configuration contains it.
     configured: bool,
-    /// The period that is counted.
+    /// The number of the present period.
     number: u64,
     spent: u64,
-    /// Estimates of the requests under way.
+    /// The sum of the estimates of requests under way.
     reserved: u64,
 }
 
 impl Meter {
-    /// Begins a new period where one began.
+    /// Starts a new period if its time has come.
     fn turn(&mut self, now: SystemTime) {
         let number = self.budget.period.number(now);
-        // A clock that was set back gives nothing back.
+        // Setting the clock back must not restore a budget.
         if number > self.number {
             (self.number, self.spent) = (number, 0);
         }
@@ -111,7 +112,7 @@ impl Meter {
 }
 
 impl Spending {
-    /// Has these budgets from now on; what was spent of those that stay is kept.
+    /// Replaces the budgets; the spending of those that stay is kept.
     pub fn configure(&self, budgets: Vec<Budget>, now: SystemTime) {
         let mut meters = self.lock();
         for meter in meters.iter_mut() {
@@ -131,11 +132,10 @@ impl Spending {
         self.active.store(!meters.is_empty(), Ordering::Relaxed);
     }
 
-    /// Reserves a request's estimate in every budget that it draws from; nothing where there is
-    /// none.
+    /// Reserves a request's estimate in every budget that it draws from.
     ///
     /// # Errors
-    /// The budget that is spent and returns last.
+    /// The exhausted budget; of several, the one whose next period begins last.
     pub fn reserve(
         &self,
         caller: CallerId,
@@ -173,7 +173,7 @@ impl Spending {
         Ok((places > 0).then_some(held))
     }
 
-    /// The request ended: its estimate is free again, and what it used is spent.
+    /// Ends a request: releases its estimate, and adds its usage.
     pub fn settle(&self, held: Held, estimate: u64, used: u64, now: SystemTime) {
         let mut meters = self.lock();
         for index in held.iter().flatten() {
@@ -184,7 +184,7 @@ impl Spending {
         }
     }
 
-    /// How every configured budget stands.
+    /// The state of every configured budget.
     pub fn standings(&self, now: SystemTime) -> Vec<Standing> {
         let mut meters = self.lock();
         let configured = meters.iter_mut().filter(|meter| meter.configured);
@@ -197,8 +197,8 @@ impl Spending {
             .collect()
     }
 
-    /// What is to be kept over a restart: numbers and names of callers, no secret. Nothing where
-    /// there is no budget.
+    /// The text to save over a restart: numbers and names of callers, no secret. `None` without
+    /// budgets.
     pub fn text(&self) -> Option<String> {
         let meters = self.lock();
         if meters.is_empty() {
@@ -212,11 +212,11 @@ impl Spending {
         Some(text)
     }
 
-    /// Takes up what an earlier process kept. Lines about budgets that are not configured are
-    /// passed over.
+    /// Restores the text of an earlier process. Lines about budgets that are not configured are
+    /// skipped.
     ///
     /// # Errors
-    /// That it is no such text, or of another version; nothing was taken then.
+    /// The text is invalid, or of another version; nothing was restored then.
     pub fn restore(&self, text: &str, now: SystemTime) -> Result<(), Unknown> {
         let mut lines = text.lines();
         if lines.next() != Some(HEADER) {
@@ -254,7 +254,7 @@ impl Spending {
     }
 }
 
-/// A text that is not what [`Spending::text`] writes.
+/// A text with a format other than that of [`Spending::text`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no record of spent tokens that this version can read; move it away, or the budgets begin anew")]
 pub struct Unknown;
