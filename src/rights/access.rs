@@ -1,4 +1,5 @@
-//! What a request does with an endpoint, and the words by which a configuration allows it.
+//! The kind of access that a request makes to an endpoint, and the words that allow it in the
+//! configuration.
 
 use std::sync::LazyLock;
 
@@ -7,14 +8,14 @@ use http::Method;
 use crate::openai::Endpoint;
 use crate::openai::endpoint::{is_operation, operation};
 
-/// What a request does.
+/// A kind of access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It computes an answer from what it holds, or lists the models.
+    /// Computes a response from the request alone, or lists the models.
     Use,
-    /// It reads objects of the account: files, batches, stored answers.
+    /// Reads objects of the account: files, batches, stored responses.
     Read,
-    /// It makes, changes or deletes objects of the account, or mints a key.
+    /// Creates, changes or deletes objects of the account, or issues a key.
     Write,
 }
 
@@ -23,26 +24,27 @@ pub enum Access {
 pub struct Right {
     /// The endpoint.
     pub endpoint: Endpoint,
-    /// What is done with it.
+    /// The kind of access.
     pub access: Access,
 }
 
-/// One word of `allow`.
+/// One element of `allow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
     /// `*`: every right.
     Everything,
-    /// This right alone.
+    /// One right.
     One(Right),
 }
 
-/// A set of rights, one bit each.
+/// A set of rights, with one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Set(u128);
 
 const _: () = assert!(Endpoint::ALL.len() * Access::ALL.len() <= 128);
 
-/// The words of each endpoint's accesses, in the order of [`Endpoint::ALL`] and [`Access::ALL`].
+/// The words of each endpoint's kinds of access, in the order of [`Endpoint::ALL`] and
+/// [`Access::ALL`].
 static WORDS: LazyLock<Vec<[String; 3]>> = LazyLock::new(|| {
     let of = |endpoint: Endpoint| ["", ":read", ":write"].map(|access| endpoint.as_str().to_owned() + access);
     Endpoint::ALL.map(of).to_vec()
@@ -52,7 +54,7 @@ impl Access {
     /// Every access.
     pub const ALL: [Self; 3] = [Self::Use, Self::Read, Self::Write];
 
-    /// What a request to this path does; `upgrade` says that it asks to speak WebSocket.
+    /// The access of a request to this path; `upgrade` means that it requests WebSocket.
     fn of(method: &Method, path: &str, endpoint: Endpoint, upgrade: bool) -> Self {
         let posts = *method == Method::POST;
         if posts && is_operation(path) {
@@ -98,7 +100,7 @@ impl Right {
         Self { endpoint, access: Access::of(method, path, endpoint, upgrade) }
     }
 
-    /// Its word in the configuration: `files:read`; of [`Access::Use`] the endpoint's name alone.
+    /// Its word in the configuration: `files:read`; for [`Access::Use`] the endpoint's name.
     pub fn as_str(self) -> &'static str {
         &WORDS[self.endpoint.index()][self.access as usize]
     }
@@ -145,13 +147,13 @@ impl Grant {
 }
 
 impl Set {
-    /// What keeps nothing upstream and shows nothing of the account: the default with a configured
-    /// credential.
+    /// The rights that store nothing upstream and show nothing of the account: the default with a
+    /// configured credential.
     pub fn stateless() -> Self {
         Right::all().filter(|right| right.access == Access::Use).collect()
     }
 
-    /// What these words allow.
+    /// The rights that these words allow.
     pub fn of(grants: &[Grant]) -> Self {
         let bits = grants.iter().map(|grant| match grant {
             Grant::Everything => u128::MAX,
@@ -160,12 +162,12 @@ impl Set {
         Self(bits.fold(0, |all, bit| all | bit))
     }
 
-    /// Whether it holds this right.
+    /// Whether the set contains this right.
     pub const fn has(self, right: Right) -> bool {
         self.0 & right.bit() != 0
     }
 
-    /// Whether it holds every right.
+    /// Whether the set contains every right.
     pub const fn is_everything(self) -> bool {
         self.0 == u128::MAX
     }

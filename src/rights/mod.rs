@@ -1,8 +1,8 @@
-//! What a caller may use: endpoints, by what is done with them, and models.
+//! The rights of callers: the endpoints, by kind of access, and the models that they may use.
 //!
-//! Both are checked on what was parsed, before anything goes upstream: the method and path, the
-//! query, the body as JSON or a form, each message of a WebSocket session. What has two readings is
-//! refused to a caller whose rights depend on the reading.
+//! Both are checked on parsed input, before anything is sent upstream: the method and path, the
+//! query, the body as JSON or a form, each message of a WebSocket session. Ambiguous input is
+//! refused for callers whose rights depend on its meaning.
 
 mod access;
 mod models;
@@ -16,18 +16,18 @@ pub use models::{BodyCheck, Models};
 
 use crate::openai::Endpoint;
 
-/// The rights of one caller. One without bounds has none of this type.
+/// The rights of one caller. An unrestricted caller has no value of this type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
-    /// What it may do.
+    /// The allowed accesses.
     pub allow: Set,
-    /// Where the configuration says so; nothing where it is the default.
+    /// The position of the rule in the configuration; `None` for the default.
     pub place: Option<Box<str>>,
-    /// The models that it may use, where not all.
+    /// The allowed models; `None` if all are allowed.
     pub models: Option<Models>,
 }
 
-/// Why a caller may not do what it asks for: the rule and its place in the configuration.
+/// The reason for a refusal: the rule and its position in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("This caller may not do this: {rule}.")]
 pub struct NotAllowed {
@@ -40,39 +40,39 @@ impl NotAllowed {
         Self { rule, model: None }
     }
 
-    /// The model that is not allowed, where that is the reason.
+    /// The forbidden model, if that is the reason.
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
     }
 }
 
-/// The head of a request, as far as rights are about it.
+/// The parts of a request's head that rights depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
     /// The method.
     pub method: &'a Method,
-    /// The path as it came.
+    /// The path, unchanged.
     pub path: &'a str,
-    /// The query as it came.
+    /// The query, unchanged.
     pub query: Option<&'a str>,
-    /// The headers as they came.
+    /// The headers, unchanged.
     pub headers: &'a HeaderMap,
-    /// What Weir takes the path for.
+    /// The endpoint that Weir derives from the path.
     pub endpoint: Endpoint,
-    /// Whether it asks to speak WebSocket.
+    /// Whether it requests WebSocket.
     pub upgrade: bool,
 }
 
 impl Rights {
-    /// Whether they bound nothing.
+    /// Whether everything is allowed.
     pub fn are_everything(&self) -> bool {
         self.allow.is_everything() && self.models.as_ref().is_none_or(Models::is_everything)
     }
 
-    /// Checks a request's head, and says what is to be checked of its body.
+    /// Checks a request's head, and returns the check that its body needs.
     ///
     /// # Errors
-    /// What is not allowed, and where the configuration says so.
+    /// The forbidden access, and the rule's position.
     pub fn check(&self, asked: &Asked<'_>) -> Result<BodyCheck, NotAllowed> {
         if let Some(why) = path::ambiguity(asked.path, asked.headers) {
             let place = self.place.as_deref().or(self.models.as_ref().map(|models| &*models.place));
@@ -91,11 +91,10 @@ impl Rights {
         }
     }
 
-    /// Checks a body, its content coding taken away; nothing stands for one that is not there as a
-    /// whole.
+    /// Checks a body without its content coding; `None` stands for an incomplete one.
     ///
     /// # Errors
-    /// The model that is not allowed, or why its models can't be read.
+    /// The forbidden model, or why the models can't be read.
     pub fn check_body(
         &self,
         check: BodyCheck,
@@ -109,22 +108,22 @@ impl Rights {
         models.check_body(check, headers, body)
     }
 
-    /// Checks a message that a client sends in a WebSocket session, and says whether it names the
-    /// model of a turn.
+    /// Checks a client's message in a WebSocket session, and returns whether it names the model of
+    /// a turn.
     ///
     /// # Errors
-    /// The model that is not allowed, or why it can't be read.
+    /// The forbidden model, or why it can't be read.
     pub fn check_message(&self, message: &[u8]) -> Result<bool, NotAllowed> {
         self.bounded_models().map_or(Ok(true), |models| models.check_message(message))
     }
 
-    /// The refusal of a turn whose session has named no model so far.
+    /// The refusal of a turn whose session has not named a model.
     pub fn no_model(&self) -> Option<NotAllowed> {
         self.bounded_models()
             .map(|models| models.unread("neither this turn nor an earlier one names a model"))
     }
 
-    /// The models that it may use, where not all.
+    /// The allowed models; `None` if all are allowed.
     pub fn bounded_models(&self) -> Option<&Models> {
         self.models.as_ref().filter(|models| !models.is_everything())
     }

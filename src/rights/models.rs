@@ -1,4 +1,4 @@
-//! Which models a caller may use, checked on every place of a request that names one.
+//! The models that a caller may use, checked wherever a request can name one.
 
 use http::HeaderMap;
 
@@ -11,28 +11,28 @@ use crate::openai::endpoint::operation;
 use crate::openai::request_peek::MAX_MODEL;
 use crate::pattern::Pattern;
 
-/// Names of query parameters by which servers are told a model.
+/// Query parameters in which servers accept a model.
 const PARAMETERS: [&str; 3] = ["model", "deployment", "deployment_id"];
-/// Path segments that a model follows: Azure's, and the API's own of old.
+/// Path segments that precede a model: Azure's, and an old one of the API.
 const BEFORE_A_MODEL: [&str; 2] = ["deployments", "engines"];
 
 /// The models that a caller may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Models {
-    /// A name must match one of them, with regard to letter case.
+    /// A name must match one of them; the case matters.
     pub patterns: Vec<Pattern>,
-    /// Where the configuration says so.
+    /// The position of the rule in the configuration.
     pub place: Box<str>,
 }
 
-/// What is to be read of a body before it may go upstream.
+/// The check of a body before it may be sent upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyCheck {
-    /// Nothing.
+    /// No check.
     Nothing,
-    /// Every model that it names.
+    /// All models in it must be allowed.
     Models,
-    /// The same, and it must name one: nothing else does.
+    /// The same, and it must name a model, because the path and query do not.
     Named,
 }
 
@@ -47,7 +47,7 @@ impl Models {
         name.len() <= MAX_MODEL && self.patterns.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Checks the models that path and query name, and says what is left for the body.
+    /// Checks the models in path and query, and returns the check that the body needs.
     pub(super) fn check_target(
         &self,
         right: Right,
@@ -60,7 +60,7 @@ impl Models {
         while let Some(segment) = segments.next() {
             if BEFORE_A_MODEL.contains(&segment.to_ascii_lowercase().as_str())
                 && let Some(name) = segments.clone().next()
-                // `/engines/v1/chat/completions` names a version.
+                // `/engines/v1/chat/completions` contains a version here.
                 && name != "v1"
             {
                 self.check_encoded(name, false)?;
@@ -84,7 +84,7 @@ impl Models {
         self.body_check(right, named, upgrade)
     }
 
-    /// What is left for the body, where path and query named a model or did not.
+    /// The check that the body needs, depending on whether path and query `named` a model.
     fn body_check(&self, right: Right, named: bool, upgrade: bool) -> Result<BodyCheck, NotAllowed> {
         match right.endpoint {
             Endpoint::Batches if right.access == Access::Write => {
@@ -116,14 +116,14 @@ impl Models {
                 _ if upgrade => BodyCheck::Nothing,
                 Access::Read => BodyCheck::Nothing,
                 Access::Use if !named => BodyCheck::Named,
-                // A video without a model is made by the upstream's default.
+                // For a video without a model the upstream uses its default model.
                 Access::Write if !named && right.endpoint == Endpoint::Videos => BodyCheck::Named,
                 Access::Use | Access::Write => BodyCheck::Models,
             }),
         }
     }
 
-    /// Checks a whole body, its content coding taken away.
+    /// Checks a complete body without its content coding.
     pub(super) fn check_body(
         &self,
         check: BodyCheck,
@@ -140,7 +140,7 @@ impl Models {
         if must && !names.own { Err(self.unread("its body names no model")) } else { Ok(()) }
     }
 
-    /// Checks a message of a WebSocket session; whether it names the model of a turn itself.
+    /// Checks a message of a WebSocket session; returns whether it names the model of a turn.
     pub(super) fn check_message(&self, message: &[u8]) -> Result<bool, NotAllowed> {
         self.check_names(reading::in_json(message)).map(|names| names.own)
     }
@@ -164,7 +164,7 @@ impl Models {
         NotAllowed { rule, model: Some(shown.into()) }
     }
 
-    /// What can't be read is refused.
+    /// The refusal of unreadable input.
     pub(super) fn unread(&self, why: &str) -> NotAllowed {
         NotAllowed::new(format!("{} allows certain models only, and {why}", self.place))
     }

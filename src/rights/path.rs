@@ -1,24 +1,25 @@
-//! Whether a path has one reading only, and what it is.
+//! Detects ambiguous paths.
 
 use http::HeaderMap;
 
 use crate::openai::endpoint::{Named, has_dot_segments, usual};
 
-/// Headers by which some servers take another method than the request line's.
+/// Headers that override the method at some servers.
 const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
-/// Why the request could be taken for another one than Weir takes it for; nothing where it can't.
+/// Why the upstream could interpret the request differently from Weir; `None` if it can't.
 ///
-/// Servers differ in what they decode, merge and resolve (RFC 3986, section 6.2.2). What a tidy
-/// client never sends is refused.
+/// Servers differ in what they decode, merge and resolve (RFC 3986, section 6.2.2). Unusual forms,
+/// which normal clients never send, are refused.
 pub(super) fn ambiguity(path: &str, headers: &HeaderMap) -> Option<&'static str> {
     let of_path = if usual(path).is_some() || is_plain(path) { None } else { of_path(path) };
-    // In one pass: a look-up of a name that nobody sends costs as much as all names' lengths.
+    // One pass over the headers: a lookup of each name would be slower.
     let overrides = || headers.keys().any(|name| OVERRIDES.contains(&name.as_str()));
     of_path.or_else(|| overrides().then_some("a header names another method"))
 }
 
-/// Whether a path has only small letters, digits, `-`, `_` and single slashes: one reading.
+/// Whether a path has only lower-case letters, digits, `-`, `_` and single slashes: it is
+/// unambiguous.
 fn is_plain(path: &str) -> bool {
     let mut before = 0;
     path.bytes().all(|byte| {
@@ -30,12 +31,12 @@ fn is_plain(path: &str) -> bool {
     })
 }
 
-/// Why a path has two readings.
+/// Why a path is ambiguous.
 fn of_path(path: &str) -> Option<&'static str> {
     if has_dot_segments(path) {
         return Some("its path has dot segments");
     }
-    // Byte by byte: of a pattern this short a searcher costs more than the search.
+    // Byte by byte: for a pattern this short, creating a searcher costs more than the search.
     if path.as_bytes().windows(2).any(|pair| pair == b"//") {
         return Some("its path has empty segments");
     }
@@ -45,26 +46,26 @@ fn of_path(path: &str) -> Option<&'static str> {
     if !escapes(path).all(is_needed) {
         return Some("its path has escapes of characters that need none, or of a separator");
     }
-    // `/v1/FILES`, `/V1/files`: nothing to Weir, and files to a server that ignores the case.
+    // `/v1/FILES`, `/V1/files`: unknown to Weir, but files to a server that ignores the case.
     let has_capitals = path.bytes().any(|byte| byte.is_ascii_uppercase());
     let is_another =
         has_capitals && Named::by(&path.to_ascii_lowercase()).endpoint != Named::by(path).endpoint;
     is_another.then_some("its path names an endpoint in capital letters")
 }
 
-/// The bytes that a path escapes; nothing stands for a broken escape.
+/// The bytes that a path escapes; `None` for an invalid escape.
 fn escapes(path: &str) -> impl Iterator<Item = Option<u8>> {
     path.split('%').skip(1).map(escaped)
 }
 
-/// The byte of an escape, by what follows its percent sign.
+/// The byte of an escape, from the text after its percent sign.
 fn escaped(behind: &str) -> Option<u8> {
     let digits = behind.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
     u8::from_str_radix(digits, 16).ok()
 }
 
-/// Whether a byte has to be escaped in a path, or may be by a careful client, and is none that a
-/// second decoding or another server takes for a separator.
+/// Whether a byte must be escaped in a path, or may be by a careful client. Bytes that a second
+/// decoding or another server treats as separators are excluded.
 fn is_needed(escaped: Option<u8>) -> bool {
     escaped.is_some_and(|byte| {
         let unreserved = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
@@ -72,7 +73,7 @@ fn is_needed(escaped: Option<u8>) -> bool {
     })
 }
 
-/// Text with its percent escapes decoded; nothing where they are broken or decode to no UTF-8.
+/// Text with its percent escapes decoded; `None` if they are invalid or do not give UTF-8.
 pub(super) fn decoded(text: &str, plus_is_space: bool) -> Option<String> {
     let bytes = text.as_bytes();
     let (mut plain, mut at) = (Vec::with_capacity(bytes.len()), 0);

@@ -1,14 +1,14 @@
-//! The models of a form, read as every server reads it.
+//! The models in a form, parsed so strictly that all servers agree.
 
 use memchr::memmem;
 
 use super::{MOST_NAMES, Names, Unread, in_json};
 use crate::openai::request_peek::MAX_MODEL;
 
-/// The longest head of a part of a form, in bytes.
+/// The most bytes of a part's head.
 const MOST_HEAD: usize = 4 << 10;
 
-/// The models of a form.
+/// The models in a form.
 pub(super) fn in_form(body: &[u8], boundary: &str) -> Result<Names, Unread> {
     const FRAMING: Unread = "the form's boundary stands where a server may or may not see it";
     let delimiter = [b"--", boundary.as_bytes()].concat();
@@ -26,7 +26,7 @@ pub(super) fn in_form(body: &[u8], boundary: &str) -> Result<Names, Unread> {
             return Err(FRAMING);
         }
         if start == last {
-            // Anything but the end could be a part that was cut, or one more for a lenient reader.
+            // Anything but the end could be a truncated part, or another part for a lenient server.
             let closes = inside.strip_prefix(b"--").is_some_and(|rest| rest.trim_ascii().is_empty());
             return if closes { Ok(names) } else { Err("the form has no end, or something behind it") };
         }
@@ -38,7 +38,7 @@ pub(super) fn in_form(body: &[u8], boundary: &str) -> Result<Names, Unread> {
     Err(FRAMING)
 }
 
-/// Adds the models of one part.
+/// Adds the models in one part.
 fn part_names(head: &[u8], value: &[u8], names: &mut Names) -> Result<(), Unread> {
     const HEAD: Unread = "a part of the form has a head with several readings";
     let head = str::from_utf8(head).map_err(|_| HEAD)?;
@@ -55,7 +55,7 @@ fn part_names(head: &[u8], value: &[u8], names: &mut Names) -> Result<(), Unread
         }
     }
     let name = name.ok_or(HEAD)?;
-    // Some servers take `model[]` for `model`.
+    // Some servers treat `model[]` as `model`.
     let base = name.split('[').next().unwrap_or_default().trim();
     if base.eq_ignore_ascii_case("model") {
         let text = str::from_utf8(&value[..value.len().min(MAX_MODEL + 1)]);
@@ -69,7 +69,7 @@ fn part_names(head: &[u8], value: &[u8], names: &mut Names) -> Result<(), Unread
     if names.all.len() > MOST_NAMES { Err("the form names too many models") } else { Ok(()) }
 }
 
-/// The `name` of a part's disposition; nothing where it has more than one reading.
+/// The `name` of a part's disposition; `None` if it is ambiguous.
 fn field_name(disposition: &str) -> Option<&str> {
     let mut rest = disposition.split_once(';')?.1;
     let mut name = None;
@@ -84,7 +84,7 @@ fn field_name(disposition: &str) -> Option<&str> {
         };
         let key = key.trim().to_ascii_lowercase();
         if key == "name" {
-            // Escapes are undone by some servers and not by others.
+            // Some servers decode escapes, others do not.
             if name.is_some() || value.contains(['\\', '%', '"']) {
                 return None;
             }

@@ -1,8 +1,8 @@
-//! The models that a body names, read so that no server can find another one in it.
+//! The models in a body, parsed so strictly that no server can find another one in it.
 //!
-//! Pricing reads leniently and guesses; rights must not. What has two readings, or none, is an
-//! error here. JSON is read by `serde_json`, strictly; every model in it counts, so that it does
-//! not matter which of two an upstream would take.
+//! Pricing parses leniently and guesses; rights must not. Ambiguous or invalid input is an error
+//! here. JSON is parsed strictly by `serde_json`; every model in it counts, so it does not matter
+//! which of two the upstream would use.
 
 mod form;
 
@@ -16,23 +16,23 @@ use crate::openai::multipart;
 
 use form::in_form;
 
-/// Names of models in one body at most.
+/// The most model names in one body.
 const MOST_NAMES: usize = 64;
 
-/// The models that a body names.
+/// The models in a body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Names {
-    /// Each of them, in the order of the body.
+    /// Their names, in the order of the body.
     pub(super) all: Vec<String>,
-    /// Whether one stands where the request's own does, and not only deeper, in a tool for
-    /// instance.
+    /// Whether one is the request's own model, and not only that of a nested object, such as a
+    /// tool.
     pub(super) own: bool,
 }
 
-/// Why a body can't be read for its models.
+/// Why the models of a body can't be read.
 pub(super) type Unread = &'static str;
 
-/// The models of a body with these headers, its content coding taken away.
+/// The models in a body with these headers, without its content coding.
 pub(super) fn names(headers: &HeaderMap, body: &[u8]) -> Result<Names, Unread> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (kind, more) = (types.next(), types.next());
@@ -67,24 +67,22 @@ pub(super) fn in_json(text: &[u8]) -> Result<Names, Unread> {
     if names.all.len() > MOST_NAMES { Err("the body names too many models") } else { Ok(names) }
 }
 
-/// Where a value stands.
+/// The position of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// It is the body, or what the body's `response` or `session` holds: a `model` in it is the
-    /// request's own.
+    /// The body, or the value of its `response` or `session`: a `model` in it is the request's own.
     Top,
     /// Deeper: a `model` in it that is text counts too (a tool's, a transcription's).
     Below,
-    /// It is the value of a `model`.
+    /// The value of a `model`.
     Model { own: bool },
-    /// A list of models to fall back on: every text in it is one.
+    /// A list of fallback models: every text in it is one.
     List,
-    /// The caller's data: an array, or text, in which nothing names a model; an object is looked
-    /// into.
+    /// The caller's data. Arrays and text in it name no model; objects are searched.
     Data,
 }
 
-/// Keys under which the caller's own data stands, in which `model` means anything.
+/// Keys with the caller's own data, in which `model` can mean anything.
 const DATA: [&str; 9] = [
     "messages",
     "metadata",
@@ -96,7 +94,7 @@ const DATA: [&str; 9] = [
     "properties",
     "arguments",
 ];
-/// Keys of lists of models, as servers with fallbacks have them.
+/// Keys of lists of models, used by servers with fallbacks.
 const LISTS: [&str; 3] = ["models", "fallbacks", "fallback_models"];
 
 struct Walk<'n> {
@@ -117,7 +115,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Where the value of a key stands.
+    /// The position of the value of a key.
     fn under(&self, key: &str) -> Option<Place> {
         let top = self.place == Place::Top;
         if key.eq_ignore_ascii_case("model") {
@@ -154,7 +152,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        // A name is text: what else stands in its place is anybody's guess, at the top.
+        // At the top a model must be text: servers could interpret other types differently.
         if self.place == (Place::Model { own: true }) {
             return Err(A::Error::custom("a model that is no text"));
         }
@@ -218,7 +216,7 @@ impl Walk<'_> {
     }
 }
 
-/// A key, borrowed where it has no escapes.
+/// A key, borrowed if it has no escapes.
 #[derive(serde::Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -304,7 +302,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a tolerant reader finds, the strict one has found too.
+        /// Every model that a tolerant parser finds, the strict one has found too.
         #[test]
         fn no_model_is_overlooked(keys in proptest::collection::vec("model|Model|input|x|tools", 1..6), name in "[a-c]") {
             let fields: Vec<String> = keys.iter().map(|key| format!("\"{key}\":\"{name}\"")).collect();
