@@ -1,4 +1,4 @@
-//! The upstreams of a pool as all modules name them, and which of them owns an object.
+//! The identity of a pool's upstreams, and the owners of objects among them.
 
 mod names;
 mod object_ids;

@@ -1,10 +1,10 @@
-//! The numbers of upstreams: given once for each name, and never again, so that a reload keeps what
-//! is known of one.
+//! The numbers of upstreams. A number is assigned once per name and never reused, so that a reload
+//! keeps the knowledge about an upstream.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Most names that one process numbers, over all its reloads; those beyond share one number, which
-/// has no name.
+/// The most names that a process numbers, over all its reloads; further ones share one number,
+/// which has no name.
 const MOST: u16 = 4096;
 
 /// The number of an upstream, in the order in which names were first seen.
@@ -16,10 +16,10 @@ pub struct UpstreamId(pub u16);
 pub struct Names(RwLock<Vec<Arc<str>>>);
 
 impl Names {
-    /// The name of the upstream where there is but one.
+    /// The name of the upstream outside of a pool.
     pub const THE_ONE: &'static str = "upstream";
 
-    /// The number of the upstream with this name; a new one for a new name.
+    /// The number of the upstream with this name; a new name gets a new number.
     pub fn id(&self, name: &str) -> UpstreamId {
         let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let place = names.iter().position(|known| **known == *name).unwrap_or(names.len());

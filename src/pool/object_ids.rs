@@ -1,14 +1,14 @@
-//! The ids of the API's objects in bodies and paths: what tells to whom a stateful request belongs.
+//! The ids of the API's objects in bodies and paths, which show the owner of a stateful request.
 
 use memchr::memchr2_iter;
 
-/// How the ids of objects begin, up to the first of these, and how long that is at most.
+/// The characters that end the prefix of an id, and the longest prefix.
 const SEPARATORS: [u8; 2] = [b'_', b'-'];
 const LONGEST_BEGINNING: usize = 10;
 
-/// Whether what begins so is an object that requests refer to: what is not known of these belongs
-/// to the pool's home. The ids of an answer's items may be sent back by a later request: what is
-/// not known of these may be anybody's. Nothing where it is neither.
+/// Whether an id with this prefix is an object that requests refer to: an unknown one then belongs
+/// to the pool's home. `Some(false)` is an item of a response, which a later request may send back:
+/// an unknown one may belong to any upstream. `None` for other prefixes.
 fn is_object(beginning: &[u8]) -> Option<bool> {
     match beginning {
         b"resp_" | b"conv_" | b"file-" | b"file_" | b"assistant-" | b"vs_" | b"batch_" | b"asst_"
@@ -19,20 +19,20 @@ fn is_object(beginning: &[u8]) -> Option<bool> {
     }
 }
 
-/// The characters of an id.
+/// The allowed lengths of an id.
 const LENGTHS: std::ops::RangeInclusive<usize> = 8..=128;
 
-/// An id of an object in a text, and whether an unknown one belongs to the home.
+/// The id of an object in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ObjectId<'a> {
     /// The id.
     pub(super) id: &'a [u8],
-    /// Whether requests refer to it as an object of its own.
+    /// Whether requests refer to it as a separate object: an unknown one then belongs to the home.
     pub(super) is_object: bool,
 }
 
-/// The ids in quotes in a JSON text that may be a part of one. It goes from separator to separator:
-/// there are far fewer of them than of quotes.
+/// The quoted ids in a JSON text, which may be incomplete. The search goes from separator to
+/// separator, which are much rarer than quotes.
 #[derive(Debug)]
 pub(super) struct ObjectIds<'a> {
     text: &'a [u8],
@@ -56,7 +56,7 @@ impl<'a> Iterator for ObjectIds<'a> {
             let before = self.text[..separator].iter().rev().take(LONGEST_BEGINNING);
             let start = separator - before.take_while(|byte| byte.is_ascii_lowercase()).count();
             let quotes = self.text[..start].last_chunk();
-            // A quote inside a string, as in a prompt that shows JSON, begins no value.
+            // A quote inside a string, as in a prompt that contains JSON, does not start a value.
             let begins = match quotes {
                 Some([before, quote]) => *quote == b'"' && *before != b'\\',
                 None => self.text.first() == Some(&b'"') && start == 1,
@@ -75,7 +75,7 @@ impl<'a> Iterator for ObjectIds<'a> {
     }
 }
 
-/// A text as the id of an object, where it begins as one.
+/// A text as the id of an object, if it has the prefix of one.
 pub(super) fn reference(id: &[u8]) -> Option<ObjectId<'_>> {
     if !LENGTHS.contains(&id.len()) || !id.iter().all(|byte| is_of_an_id(*byte)) {
         return None;

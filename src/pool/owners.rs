@@ -1,4 +1,5 @@
-//! Which upstream owns which object, as far as answers told: bounded, the oldest forgotten first.
+//! The owners of objects among the upstreams, learned from responses: bounded, the oldest are
+//! evicted first.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -9,12 +10,12 @@ use foldhash::quality::RandomState;
 use super::UpstreamId;
 use super::object_ids::{ObjectIds, reference};
 
-/// Ids of one half of the memory. Two halves are 262,144 ids, in at most 8 MiB.
+/// The ids in one half of the memory. Both halves hold 262,144 ids, in at most 8 MiB.
 const HALF: usize = 1 << 17;
 
 /// The owners of objects, by the hash of the object's id.
 ///
-/// Two halves: when the newer one is full, the older is forgotten. An id that is asked for moves to
+/// There are two halves: when the newer one is full, the older is evicted. A lookup moves an id to
 /// the newer one.
 #[derive(Debug, Default)]
 pub struct Owners {
@@ -29,7 +30,7 @@ struct Halves {
 }
 
 impl Halves {
-    /// Returns whether older ids were forgotten.
+    /// Returns whether older ids were evicted.
     fn put(&mut self, id: u64, owner: UpstreamId) -> bool {
         let full = self.newer.len() >= HALF && !self.newer.contains_key(&id);
         let mut forgot = false;
@@ -43,8 +44,7 @@ impl Halves {
 }
 
 impl Owners {
-    /// Learns the ids in a part of an answer of `owner`. Returns whether others were forgotten for
-    /// it.
+    /// Learns the ids in a part of a response from `owner`. Returns whether older ids were evicted.
     pub fn learn(&self, answer: &[u8], owner: UpstreamId) -> bool {
         let mut forgot = false;
         let mut last = 0;
@@ -59,8 +59,8 @@ impl Owners {
         forgot
     }
 
-    /// The owner of what a request names in its path or its body: that of the first known id;
-    /// `home` where an object is named that nobody knows; nothing where none is named.
+    /// The owner of the object that a request names in its path or its body: that of the first
+    /// known id; `home` if only unknown objects are named; `None` if none is named.
     pub fn of(&self, path: &str, body: &[u8], home: UpstreamId) -> Option<UpstreamId> {
         let in_path = path.split(['/', '?', '&', '=']).filter_map(|segment| reference(segment.as_bytes()));
         let mut unknown = None;
