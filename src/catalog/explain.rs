@@ -1,4 +1,4 @@
-//! From what a person has at hand (a class, a code, a status, a pasted message) to what it means.
+//! Explains an error from the available input: a class, a code, a status, or a pasted message.
 
 use std::time::SystemTime;
 
@@ -10,23 +10,23 @@ use crate::classify::{Classified, ErrorClass, of_body, status_of};
 use crate::openai::{BodyForm, Endpoint, ErrorBody, duration};
 use crate::wrap::wrapped;
 
-/// The longest input that is looked at: an error body with room to spare.
+/// The most bytes of input that are parsed: much more than an error body.
 pub const MAX_INPUT: usize = 64 << 10;
-/// Columns of the printed text.
+/// The most columns of the printed text.
 const WIDTH: usize = 100;
 
-/// Nothing is known of the input; says what is known, and what comes nearest.
+/// The input is unknown; the message lists the accepted kinds and the nearest names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Unknown {
     message: String,
 }
 
-/// Explains an error class, a code of the API's or of Weir's, a status, an SDK's exception, or a
-/// pasted error body or SDK message.
+/// Explains an error class, a code of the API or of Weir, a status, an SDK's exception, or a pasted
+/// error body or SDK message.
 ///
 /// # Errors
-/// [`Unknown`], with the nearest names, when the input is none of these.
+/// [`Unknown`], with the nearest names, for any other input.
 pub fn explain(input: &str) -> Result<String, Unknown> {
     let input = crate::openai::json::cut(input, MAX_INPUT).trim();
     if input.is_empty() {
@@ -41,7 +41,7 @@ pub fn explain(input: &str) -> Result<String, Unknown> {
     Err(unknown(input))
 }
 
-/// Looks a single word up: class, code, status, exception.
+/// Finds a single word: class, code, status, exception.
 fn by_name(input: &str) -> Option<Vec<&'static Entry>> {
     if input.contains(char::is_whitespace) {
         return None;
@@ -58,12 +58,13 @@ fn by_name(input: &str) -> Option<Vec<&'static Entry>> {
 fn by_message(input: &str) -> Option<Classified> {
     let status = status_in(input);
     let mut body = body_in(input);
-    // A page's status stands in its title.
+    // The status of an HTML page is in its title.
     let status = status.or_else(|| status_in(body.message.as_deref()?)).or_else(|| status_of(&body));
     if let Some(status) = status {
         return Some(of_body(Endpoint::Other, status, body, SystemTime::UNIX_EPOCH));
     }
-    // Without a status: the first one under which the words mean more than the bare status would.
+    // Without a status: the first likely one for which the message gives a more specific class than
+    // the status alone.
     body.form = BodyForm::Text;
     LIKELY.into_iter().find_map(|status| {
         let classified = of_body(Endpoint::Other, status, body.clone(), SystemTime::UNIX_EPOCH);
@@ -72,7 +73,7 @@ fn by_message(input: &str) -> Option<Classified> {
     })
 }
 
-/// Statuses whose messages are known, the most telling first.
+/// Statuses with known messages, the most specific first.
 const LIKELY: [StatusCode; 6] = [
     StatusCode::TOO_MANY_REQUESTS,
     StatusCode::UNAUTHORIZED,
@@ -82,8 +83,8 @@ const LIKELY: [StatusCode; 6] = [
     StatusCode::SERVICE_UNAVAILABLE,
 ];
 
-/// The status that a message names: "Error code: 429 - ...", "429 You exceeded ...", "HTTP/1.1 502
-/// Bad Gateway".
+/// The status in a message: "Error code: 429 - ...", "429 You exceeded ...", "HTTP/1.1 502 Bad
+/// Gateway".
 fn status_in(text: &str) -> Option<StatusCode> {
     let status = |text: &str| {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -110,7 +111,7 @@ fn status_in(text: &str) -> Option<StatusCode> {
     .find_map(|lead| status(&lower[lower.find(lead)? + lead.len()..]))
 }
 
-/// The body in a message: its JSON, python's notation of it, or the words themselves.
+/// The body in a message: its JSON, Python's notation of it, or the text itself.
 fn body_in(input: &str) -> ErrorBody {
     let Some(start) = input.find('{') else {
         let words = input.split_once(" - ").map_or(input, |(_, words)| words);
@@ -124,7 +125,7 @@ fn body_in(input: &str) -> ErrorBody {
     ErrorBody::parse(json_of_python(object).as_bytes())
 }
 
-/// Python's notation of a dictionary as JSON: quotes of either kind, `None`, `True`, `False`.
+/// A dictionary in Python's notation as JSON: both kinds of quotes, `None`, `True`, `False`.
 fn json_of_python(text: &str) -> String {
     let mut json = String::with_capacity(text.len());
     let mut letters = text.chars();
@@ -148,12 +149,11 @@ fn json_of_python(text: &str) -> String {
             _ => json.push(letter),
         }
     }
-    // Outside strings these are the only words; inside them the change does no harm to what is
-    // shown.
+    // Outside of strings there are no other words; inside them the change does no harm.
     json.replace(": None", ": null").replace(": True", ": true").replace(": False", ": false")
 }
 
-/// What a message means, with what it says of itself.
+/// The explanation of a message, with the details in it.
 fn of_message(classified: &Classified) -> String {
     let entry = entry(classified.class, Some(classified.status));
     let mut text = render(entry, Some(classified.status));
@@ -201,7 +201,7 @@ fn render(entry: &Entry, status: Option<StatusCode>) -> String {
     text
 }
 
-/// Every exception that the entry's statuses raise, each once.
+/// The exceptions for the entry's statuses, without duplicates.
 fn exceptions(entry: &Entry, status: Option<StatusCode>) -> String {
     if status.is_some() || entry.statuses.is_empty() {
         return entry.sdk_exception(status).to_owned();
@@ -216,7 +216,7 @@ fn exceptions(entry: &Entry, status: Option<StatusCode>) -> String {
     raised.join(", ")
 }
 
-/// A label and its text, broken into lines of [`WIDTH`] columns.
+/// A label and its text, wrapped to [`WIDTH`] columns.
 fn field(text: &mut String, label: &str, value: &str) {
     let indent = " ".repeat(12);
     let lines = wrapped(value, WIDTH, &indent);

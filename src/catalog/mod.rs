@@ -1,8 +1,7 @@
-//! What every error means, in one place: the guide's cause and solution in our words, what Weir
-//! does, what the SDK raises.
+//! The catalog of errors: cause, solution, Weir's reaction and the SDKs' exception for each class.
 //!
-//! `weir explain` prints it; the page, alerts and log use its words. There is one entry for each
-//! class, and one more where the status makes a difference to the cause.
+//! `weir explain` prints it; the page, alerts and log use its text. There is one entry for each
+//! class, and another one if the cause depends on the status.
 
 pub mod explain;
 mod nearest;
@@ -16,27 +15,27 @@ use crate::classify::ErrorClass;
 
 pub use explain::explain;
 
-/// What a class of errors means: a table of `entries.toml`.
+/// The explanation of a class of errors: a table of `entries.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Entry {
     /// The class.
     pub class: ErrorClass,
-    /// The statuses that a caller sees it with, of Weir's own where the upstream gave none; nothing
-    /// where nobody is there to see one.
+    /// The statuses that a caller receives, including Weir's own; empty if the caller receives
+    /// none.
     pub statuses: Vec<u16>,
-    /// The API's codes and types that lead to it.
+    /// The API's codes and types of this class.
     #[serde(default)]
     pub api_codes: Vec<String>,
-    /// Why it happens.
+    /// The cause.
     pub cause: String,
-    /// What the people whose service it is can do.
+    /// What the service's operators can do.
     pub solution: String,
-    /// What Weir does about it.
+    /// Weir's reaction.
     pub weir_does: String,
-    /// What the SDKs, python and node, raise while the stream is read; without it the exception of
-    /// the status.
+    /// The exception of the Python and Node SDKs while a stream is read; by default that of the
+    /// status.
     in_stream: Option<String>,
-    /// What the one on call does first.
+    /// The first step for the person on call.
     pub runbook: String,
 }
 
@@ -49,8 +48,7 @@ static FILE: LazyLock<File> =
     LazyLock::new(|| toml::from_str(include_str!("entries.toml")).expect("it is valid, as a test shows"));
 
 impl Entry {
-    /// The exception that the SDKs raise when the error comes with this status, or with the usual
-    /// one.
+    /// The exception that the SDKs raise for the error with this status, or with the usual one.
     pub fn sdk_exception(&self, status: Option<StatusCode>) -> &str {
         match (&self.in_stream, self.statuses.first()) {
             (Some(raised), _) => raised,
@@ -59,7 +57,7 @@ impl Entry {
         }
     }
 
-    /// Where the runbook says more, such as `docs/runbook.md#bad_gateway`.
+    /// The link to the runbook's section, such as `docs/runbook.md#bad_gateway`.
     pub fn anchor(&self) -> String {
         format!("docs/runbook.md#{}", self.class.as_str())
     }
@@ -70,27 +68,27 @@ pub fn entries() -> impl Iterator<Item = &'static Entry> {
     FILE.entries.iter()
 }
 
-/// The entry of a class, and of this status where the class has several.
+/// The entry of a class, and of this status if the class has several.
 pub fn entry(class: ErrorClass, status: Option<StatusCode>) -> &'static Entry {
     let of_class = || entries().filter(|entry| entry.class == class);
     of_class()
         .find(|entry| status.is_some_and(|status| entry.statuses.contains(&status.as_u16())))
         .or_else(|| of_class().next())
-        // Every class has an entry, which a test holds; a panic would be a poor answer to a missing
-        // one all the same: the last is that of `weir_internal`.
+        // A test ensures that every class has an entry. The fallback avoids a panic: the last entry
+        // is that of `weir_internal`.
         .unwrap_or(&FILE.entries[FILE.entries.len() - 1])
 }
 
-/// The entries that a code or type of the API leads to.
+/// The entries for a code or type of the API.
 pub fn find(code: &str) -> Vec<&'static Entry> {
     entries().filter(|entry| entry.api_codes.iter().any(|known| known.eq_ignore_ascii_case(code))).collect()
 }
 
-/// What is said of a code that no entry lists.
+/// The note on a code that no entry lists.
 pub const NEWER_GUIDE: &str = "the guide may be newer than this Weir";
 
-/// Whether a code of the API's or of Weir's stands in the catalog; statuses that stand where a code
-/// should are known too.
+/// Whether a code of the API or of Weir is in the catalog; so are statuses that servers send as a
+/// code.
 pub fn knows(code: &str) -> bool {
     let is_number = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_digit());
     is_number || ErrorClass::named(code).is_some() || !find(code).is_empty()
@@ -101,7 +99,7 @@ pub fn of_status(status: u16) -> Vec<&'static Entry> {
     entries().filter(|entry| entry.statuses.contains(&status)).collect()
 }
 
-/// The entries of an SDK's exception, such as `RateLimitError`.
+/// The entries for an SDK's exception, such as `RateLimitError`.
 pub fn of_exception(name: &str) -> Vec<&'static Entry> {
     let raises = |entry: &&Entry| {
         entry.in_stream.is_none()
@@ -131,7 +129,7 @@ mod tests {
     use crate::classify::of_body;
     use crate::openai::{Endpoint, ErrorBody};
 
-    /// The class of each row of the guide, in the order of the fixture; the words stand for rows
+    /// The class of each row of the guide, in the order of the fixture; text stands for rows
     /// without a code.
     const GUIDE: [(ErrorClass, &str); 19] = [
         (ErrorClass::ServiceTierInvalid, "Invalid service_tier argument"),
@@ -155,7 +153,8 @@ mod tests {
         (ErrorClass::WebsocketStreamLimit, ""),
     ];
 
-    /// The guide's rows (fixture) against the classes, the catalog, `weir explain` and the runbook.
+    /// Compares the guide's rows (fixture) with the classes, the catalog, `weir explain` and the
+    /// runbook.
     #[test]
     fn every_row_of_the_guide_has_a_class_and_an_entry() {
         let fixture = include_str!("../../tests/fixtures/guide_rows.json");

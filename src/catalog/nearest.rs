@@ -1,9 +1,9 @@
-//! The known names nearest to one that is not known.
+//! Finds the known names nearest to an unknown one.
 
 use strsim::osa_distance;
 
-/// The known names nearest to `name`, at most `most`, nearest first; none that is farther than a
-/// third of its letters.
+/// At most `most` known names nearest to `name`, the nearest first; the edit distance is at most a
+/// third of its length.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
     let name = name.to_ascii_lowercase();
     let mut near: Vec<(usize, &str)> = known
