@@ -1,4 +1,4 @@
-//! What a request asks for: the few members of its JSON that decide price and answer.
+//! The members of a request's JSON that determine its price and its response.
 
 use std::fmt;
 
@@ -49,7 +49,7 @@ impl Ask {
         self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or_default()
     }
 
-    /// Choices asked for; at most 128, as the API allows.
+    /// The number of requested choices; at most 128, as the API allows.
     pub(super) fn choices(&self) -> u64 {
         self.n.unwrap_or(1).clamp(1, 128)
     }
@@ -62,7 +62,7 @@ impl Ask {
         [&self.messages, &self.prompt, &self.input, &self.instructions].into_iter().flatten()
     }
 
-    /// Input tokens by the stand-in's own tokenizer: a token is four characters, a number is a
+    /// Input tokens by the simulator's own tokenizer: four characters are a token, a number is a
     /// token.
     pub(super) fn input_tokens(&self) -> u64 {
         self.texts().map(|text| text.letters.div_ceil(4) + text.numbers).sum()
@@ -90,7 +90,7 @@ impl Ask {
     }
 }
 
-/// How much text is in a value, whatever its form: a string, parts, messages, token arrays.
+/// The amount of text in a value of any form: a string, parts, messages, token arrays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Text {
     /// Characters in strings.
@@ -114,7 +114,7 @@ impl Text {
     }
 }
 
-/// Members of objects that hold text for the model; others (image URLs, ids, roles) cost nothing
+/// Members of objects that contain text for the model; others (image URLs, ids, roles) cost nothing
 /// here.
 const TEXTUAL: [&str; 8] =
     ["text", "content", "input", "output", "arguments", "name", "description", "refusal"];

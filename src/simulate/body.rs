@@ -1,4 +1,4 @@
-//! The bytes of an answer and the pace at which they leave.
+//! The bytes of a response, and the pace at which they are sent.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use crate::clock;
 use super::exchange::UnderWay;
 use super::wire::Fate;
 
-/// The connection is to be cut: hyper closes it when it meets this.
+/// The connection is broken on purpose: hyper closes it after this error.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("cut on purpose")]
 pub(super) struct Cut;
@@ -41,14 +41,14 @@ struct Paced {
     fate: Arc<Fate>,
 }
 
-/// What a paced body does next.
+/// The next step of a paced body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Send this.
     Data(Bytes),
     /// Send nothing for this long.
     Wait(Duration),
-    /// Send nothing any more, and keep the connection open.
+    /// Send nothing more, and keep the connection open.
     Stall,
     /// Reset the connection.
     Cut,
@@ -60,7 +60,7 @@ impl Body {
         Self { kind: Kind::Whole(Some(data)), _under_way: None }
     }
 
-    /// Step by step, without a length. `fate` is the connection's.
+    /// Sent step by step, without a length. `fate` is the connection's.
     pub(super) fn paced(steps: VecDeque<Step>, fate: Arc<Fate>) -> Self {
         Self { kind: Kind::Paced(Box::new(Paced { steps, sleep: None, fate })), _under_way: None }
     }

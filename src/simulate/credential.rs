@@ -1,4 +1,4 @@
-//! Who asks: the key's account, or the 401 that the key stands for.
+//! Authenticates a request: the key's account, or the 401 that the key selects.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -8,7 +8,7 @@ use super::dialect::Dialect;
 use super::errors::ApiError;
 use super::settings::{Account, Settings};
 
-/// Keys that begin like this are refused with the error beside.
+/// Keys with these prefixes are refused with the error next to them.
 pub(super) const REFUSED_KEYS: [(&str, &str); 9] = [
     ("sk-invalid", "invalid_api_key"),
     ("sk-wrong", "invalid_api_key"),
@@ -21,11 +21,11 @@ pub(super) const REFUSED_KEYS: [(&str, &str); 9] = [
     ("sk-quota", "insufficient_quota"),
 ];
 
-/// A key that is not let in.
+/// The refusal of a key.
 #[derive(Debug, PartialEq)]
 pub(super) struct Denied {
     pub(super) error: &'static ApiError,
-    /// What stands under `error` in the body.
+    /// The value of `error` in the body.
     pub(super) object: Value,
 }
 
@@ -98,7 +98,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty())
 }
 
-/// The Fowler–Noll–Vo hash, 64 bits: the same everywhere, which a test can compute too.
+/// The Fowler–Noll–Vo hash with 64 bits, which tests can compute too.
 pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()

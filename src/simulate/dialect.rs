@@ -41,7 +41,7 @@ pub enum Dialect {
     Ollama,
 }
 
-/// What the headers of one answer tell.
+/// The limits that the headers of one response report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Levels {
     /// The day's limit of requests where there is one, as recorded; else the minute's.
@@ -60,17 +60,17 @@ struct Words {
     /// are not sent.
     #[serde(default)]
     headers: [[String; 3]; 2],
-    /// Whether a header tells by RFC 3339 when a limit is whole again, rather than by `6m0s`.
+    /// Whether a header reports when a limit is full again as an RFC 3339 time instead of `6m0s`.
     #[serde(default)]
     dates: bool,
-    /// Fields that every answer bears.
+    /// Header fields of every response.
     #[serde(default)]
     fixed: Vec<(String, String)>,
     /// The refusals of a limit of requests and one of tokens; without them those of the API.
     refused: Option<[String; 2]>,
     /// The same of what is larger than the limit, where that has words of its own.
     too_large: Option<[String; 2]>,
-    /// The status and the body of a refusal for what is under way and waits.
+    /// The status and the body of a refusal because all slots and the queue are full.
     full: (u16, String),
 }
 
@@ -89,17 +89,17 @@ impl Dialect {
         &WORDS.dialects[self as usize]
     }
 
-    /// Whether it is a server that knows no limits by the minute.
+    /// Whether it is a model server, without limits per minute.
     pub(super) fn is_server(self) -> bool {
         matches!(self, Self::Vllm | Self::Sglang | Self::Tgi | Self::Ollama)
     }
 
-    /// Whether a path is one of its own.
+    /// Whether a path belongs to the dialect.
     pub(super) fn knows(self, path: &str) -> bool {
         self != Self::Openai || path.starts_with("/v1/")
     }
 
-    /// Writes what it tells of the limits, and the fields that every answer bears.
+    /// Writes the headers about limits, and the fields of every response.
     pub(super) fn write(self, levels: Option<Levels>, headers: &mut HeaderMap) {
         let words = self.words();
         for (name, value) in &words.fixed {
@@ -151,7 +151,7 @@ impl Dialect {
         Bytes::from(body)
     }
 
-    /// The refusal of what finds neither a slot nor a place to wait.
+    /// The refusal of a request for which there is neither a slot nor a place in the queue.
     pub(super) fn full(self) -> Reply {
         let (status, body) = &self.words().full;
         let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);

@@ -1,4 +1,4 @@
-//! One request and its answer, step by step.
+//! One request and its response, step by step.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -77,7 +77,7 @@ impl Simulator {
         Ok(manner.dress(reply, fault).map(|body| body.with(under_way)))
     }
 
-    /// Counts a request that has come, and says how it is to be answered.
+    /// Counts a new request, and decides how it is answered.
     fn arrive(&self, parts: &Parts, fate: Arc<Fate>) -> (Manner, u32, UnderWay) {
         let job = parts.headers.get(JOB_HEADER).and_then(|value| value.to_str().ok());
         let declares_retry =
@@ -129,8 +129,7 @@ impl Simulator {
         Ok((reply, limits.collect()))
     }
 
-    /// Everything between a request that was read and an answer to send, with the fault that the
-    /// body is to meet.
+    /// The steps from a complete request to its response, with the fault that the body gets.
     async fn work(
         &self,
         parts: &Parts,
@@ -223,7 +222,7 @@ impl Simulator {
         }
     }
 
-    /// Meets a fault without an answer to spoil.
+    /// Applies a fault that needs no regular response.
     async fn fail(&self, fault: Fault, manner: &Manner) -> Result<Reply, Cut> {
         self.note(fault);
         match fault {
@@ -308,7 +307,7 @@ fn flat_charge(work: Inference, ask: &Ask) -> u64 {
     }
 }
 
-/// Reads what a request with a model asks for; for the others there is nothing to read.
+/// Parses the body of a request with a model; other requests are not parsed.
 fn read_ask(route: Route<'_>, body: &Bytes, form: &[Part]) -> Result<Ask, Box<Reply>> {
     if !matches!(route, Route::Inference(_) | Route::ResponseInputTokens) {
         return Ok(Ask::default());
@@ -347,7 +346,7 @@ fn error_reply(name: &str) -> Reply {
     Reply::error(ApiError::named(name).unwrap_or(&ApiError::all()[0]))
 }
 
-/// Tells what arrived, as it arrived.
+/// Returns the request's own content in the response.
 fn echo(parts: &Parts, body: &Bytes) -> Reply {
     const WHOLE: usize = 64 << 10;
     let headers: Vec<_> = parts

@@ -17,13 +17,13 @@ use super::fault::{Directive, Encoding, Fault};
 use super::settings::{Account, Settings};
 use super::wire::Fate;
 
-/// A body or a stream that trickles does so in this many pieces.
+/// The number of pieces of a slow body or stream.
 const SLOW_PIECES: usize = 32;
 const SLOW_PAUSE: Duration = Duration::from_millis(250);
-/// What was written before a reset gets this long to leave.
+/// The time that written data has to be sent before a reset.
 const BEFORE_CUT: Duration = Duration::from_millis(10);
 
-/// How the answer is to look, whatever it is.
+/// The form of a response, independent of its content.
 pub(super) struct Manner {
     pub(super) settings: Arc<Settings>,
     pub(super) directive: Directive,
@@ -32,11 +32,11 @@ pub(super) struct Manner {
     pub(super) request_id: u128,
     pub(super) account: Option<Account>,
     pub(super) processing: Option<Duration>,
-    /// What the headers tell of the limits.
+    /// The levels in the headers.
     pub(super) levels: Option<Levels>,
-    /// How the limits stand, whatever the headers tell.
+    /// The levels of the limits, whether or not the headers report them.
     pub(super) all_levels: Option<Levels>,
-    /// The slot that the answer takes.
+    /// The slot that the response occupies.
     pub(super) slot: Option<OwnedSemaphorePermit>,
 }
 

@@ -72,7 +72,7 @@ struct Inner {
     store: Mutex<Store>,
     serial: AtomicU64,
     slots: Option<Slots>,
-    /// Counts changes of settings and resets, for who waits for the next outage.
+    /// Counts changes of settings and resets, for tasks that wait for the next outage.
     revision: watch::Sender<u64>,
 }
 
@@ -89,7 +89,7 @@ impl Simulator {
         }))
     }
 
-    /// What it saw since the start or the last reset.
+    /// The counts since the start or the last reset.
     pub fn stats(&self) -> Stats {
         self.state().stats(clock::now())
     }
@@ -181,7 +181,7 @@ impl Simulator {
     }
 }
 
-/// How a connection is told to end.
+/// How a connection is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     /// After the request under way.

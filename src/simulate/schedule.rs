@@ -1,4 +1,4 @@
-//! What happens at which time: outages, changes of limits, other consumers.
+//! Scheduled events: outages, changes of limits, other consumers.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct Outage {
     pub kind: OutageKind,
 }
 
-/// How the API fails in an outage.
+/// The kind of failure in an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutageKind {
     /// Nothing listens; connections that exist are reset.
@@ -79,7 +79,7 @@ impl LimitChange {
     }
 }
 
-/// Other consumers of the same limits: what share of the rate they take, one share after the other.
+/// Other consumers of the same limits: the fraction of the rate that they use, changing over time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForeignUse {
     /// The shares, 0 to 1, taken in turn, from the first again after the last. None: nobody else.
@@ -119,21 +119,22 @@ impl ForeignUse {
     }
 }
 
-/// Takes the foreign share from limits, as time goes by. Where there is not enough for all, the
-/// others come first: their share is what the schedule says, whatever the own load.
+/// Charges the use of other consumers to the limits over time. If the limit is exhausted, the
+/// others come first: they get the scheduled fraction, independent of the own load.
 #[derive(Clone, Debug)]
 pub struct ForeignConsumer {
     start: Instant,
     taken_until: Instant,
-    /// What is their due but not taken yet, by dimension: a fraction, or what found no room.
+    /// The amounts due to them but not charged yet, by dimension: fractions, and amounts for which
+    /// nothing was left.
     due: [f64; 4],
 }
 
-/// Others take their share in steps this long; between them an idle limit would drain as if alone.
+/// The interval of charging: in between, an idle limit drains as if there were no other consumers.
 const STEP: Duration = Duration::from_millis(50);
 
 impl ForeignConsumer {
-    /// One who starts taking now. `start` is when the schedule of shares began.
+    /// Starts at `now`; `start` is when the schedule of fractions began.
     pub fn new(start: Instant, now: Instant) -> Self {
         Self { start, taken_until: now, due: [0.0; 4] }
     }
@@ -164,7 +165,7 @@ impl ForeignConsumer {
                 let Some(limiter) = limits.limiter(dimension) else { continue };
                 let rate = limiter.limit() as f64 / dimension.window().as_secs_f64();
                 let due = &mut self.due[dimension.index()];
-                // Whoever finds no room comes again, but not for more than a window's worth.
+                // An amount that did not fit is retried, but at most a window's worth.
                 *due = (*due + share * rate * step.as_secs_f64()).min(limiter.limit() as f64);
                 if *due >= 1.0 {
                     *due -= limiter.force(due.floor() as u64, self.taken_until) as f64;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Slots that answers take while they are under way. What finds none waits, up to a number.
+/// The slots for responses under way. Further requests wait, up to a number.
 #[derive(Debug)]
 pub(super) struct Slots {
     free: Arc<Semaphore>,
@@ -17,7 +17,7 @@ pub(super) struct Slots {
 #[derive(Debug)]
 pub(super) struct Full;
 
-/// One that waits, until it is dropped.
+/// A waiting request, until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -27,16 +27,16 @@ impl Drop for Waiting<'_> {
 }
 
 impl Slots {
-    /// So that `queue` requests wait at most; without, all do.
+    /// With at most `queue` waiting requests; without a limit for `None`.
     pub(super) fn new(slots: usize, queue: Option<usize>) -> Self {
         let free = Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS)));
         Self { free, waiting: AtomicUsize::new(0), most_waiting: queue.unwrap_or(usize::MAX) }
     }
 
-    /// Takes a slot when its turn comes: first come, first served.
+    /// Waits for a slot: first come, first served.
     ///
     /// # Errors
-    /// Where too many wait already.
+    /// Too many requests wait already.
     pub(super) async fn take(&self) -> Result<OwnedSemaphorePermit, Full> {
         if let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
             return Ok(slot);

@@ -1,4 +1,4 @@
-//! What the stand-in remembers between requests: limits, counts and the dice.
+//! The state of the simulator between requests: limits, counts and the random generator.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::schedule::{ForeignConsumer, OutageKind};
 use super::settings::{Account, Limits, Settings};
 use super::stats::{Recorder, Stats};
 
-/// Sets of limits told apart; those of further models are shared.
+/// The most separate sets of limits; further models share one.
 const MAX_SETS: usize = 1_000;
 
 /// Guarded by one lock, held for a microsecond.
@@ -36,7 +36,7 @@ struct LimitSet {
     changes_made: usize,
 }
 
-/// What is wrong with the whole API now.
+/// The present outage or change of the whole API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Weather {
     pub(super) outage: Option<OutageKind>,

@@ -1,4 +1,4 @@
-//! What the stand-in saw, for tests and for people.
+//! The counts of the simulator, for tests and for people.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -26,11 +26,11 @@ pub struct Stats {
     pub statuses: BTreeMap<u16, u64>,
     /// Faults by name, those of outages included.
     pub faults: BTreeMap<&'static str, u64>,
-    /// Requests that say that they are a repeat (`x-stainless-retry-count` above 0).
+    /// Requests that declare themselves a retry (`x-stainless-retry-count` above 0).
     pub declared_retries: u64,
     /// Requests by job (`x-job-id`): how many jobs made one, two, … attempts.
     pub jobs_by_attempts: BTreeMap<u32, u64>,
-    /// Attempts of jobs that found no room in the table of jobs.
+    /// Attempts of jobs beyond the bound of the table of jobs.
     pub jobs_overflowed: u64,
     /// Connections accepted.
     pub connections: u64,
@@ -79,9 +79,9 @@ pub struct Second {
 }
 
 const HISTORY: usize = 3_600;
-/// Jobs told apart. At about 100 bytes each they take 10 MB.
+/// The most jobs that are distinguished. At about 100 bytes each they take 10 MB.
 const MAX_JOBS: usize = 100_000;
-/// A job's name beyond this many bytes is not kept.
+/// The most bytes of a job's name.
 const MAX_JOB_NAME: usize = 256;
 
 /// Keeps the counts.

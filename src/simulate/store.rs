@@ -1,4 +1,4 @@
-//! What requests leave behind: files, responses and batches, held in memory and bounded.
+//! The objects that requests create: files, responses and batches, in memory and bounded.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -42,7 +42,7 @@ impl Store {
     }
 }
 
-/// Values by id, in order of arrival. The oldest leave when a new one finds no room.
+/// Values by id, in order of arrival. A new one evicts the oldest if the shelf is full.
 #[derive(Debug)]
 pub(super) struct Shelf<V> {
     places: HashMap<String, u64>,

@@ -11,17 +11,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const RESET: u8 = 1;
 const GARBAGE: u8 = 2;
 
-/// What is to become of a connection. Shared by the connection and the answers on it.
+/// The planned end of a connection. Shared by the connection and the responses on it.
 #[derive(Debug, Default)]
 pub(super) struct Fate(AtomicU8);
 
 impl Fate {
-    /// When it is closed, it is closed with a reset.
+    /// Closing the connection will reset it.
     pub(super) fn reset(&self) {
         self.0.store(RESET, Ordering::Relaxed);
     }
 
-    /// Whatever is written next leaves as bytes that are not HTTP, and then the connection breaks.
+    /// The next write sends bytes that are not HTTP, and then the connection breaks.
     pub(super) fn garble(&self) {
         self.0.store(GARBAGE, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! A bucket that refills continuously (GCRA told from the other side: what is used drains away).
+//! A bucket that refills continuously: GCRA, with the used amount draining instead.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use crate::clock::Instant;
 
 use super::{Depth, Enforce, Level, Refusal, nanoseconds};
 
-/// What is used is kept as `cost × window in nanoseconds`; then each nanosecond drains exactly
-/// `limit` of it, and nothing is ever rounded.
+/// The used amount is stored as `cost × window in nanoseconds`; each nanosecond drains exactly
+/// `limit` of it, so nothing is ever rounded.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
     limit: u64,
@@ -60,9 +60,9 @@ impl Enforce for Bucket {
             return Ok(());
         }
         let used = match self.depth {
-            // The wait follows from the whole number that the refusal shows, as the API's does.
+            // The wait follows from the whole number in the refusal, as the API's does.
             Depth::Window => self.used.div_ceil(self.window) * self.window,
-            // No refusal of such a bucket was ever recorded; exact, for its depth need not be a
+            // Exact: no refusal of such a bucket was ever recorded, and its depth need not be a
             // whole number.
             Depth::Of(_) => self.used,
         };

@@ -1,4 +1,4 @@
-//! Several limits checked together: a request takes from all of them or from none.
+//! Several limits that are checked together: a request is charged to all of them or to none.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl Dimension {
         }
     }
 
-    /// How a refusal's message names it, such as `tokens per min (TPM)`.
+    /// Its name in a refusal's message, such as `tokens per min (TPM)`.
     pub const fn phrase(self) -> &'static str {
         match self {
             Self::RequestsPerMinute => "requests per min (RPM)",
@@ -66,7 +66,7 @@ impl Dimension {
     }
 }
 
-/// What one request takes.
+/// The charge for one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Price {
     /// From the limits of requests.
@@ -114,19 +114,19 @@ impl Joint {
         self
     }
 
-    /// Whether a refused request takes its share of the limits of requests all the same, as the
-    /// API's guide says ("unsuccessful requests contribute to your per-minute limit"). Off unless
-    /// set.
+    /// Whether refused requests are charged to the limits of requests too, as the API's guide says
+    /// ("unsuccessful requests contribute to your per-minute limit"). Off by default.
     #[must_use]
     pub fn counting_refused(mut self, count: bool) -> Self {
         self.count_refused = count;
         self
     }
 
-    /// Takes `price` from every dimension, or from none.
+    /// Charges `price` to every dimension, or to none.
     ///
     /// # Errors
-    /// The first dimension in order that it is too large for; else the first that has no room now.
+    /// The first dimension whose limit is smaller than the price; else the first without enough
+    /// left.
     pub fn try_take(&mut self, price: Price, now: Instant) -> Result<(), JointRefusal> {
         let mut refused: Option<JointRefusal> = None;
         for (dimension, limiter) in self.each() {
@@ -150,15 +150,14 @@ impl Joint {
         Ok(())
     }
 
-    /// Takes `price` whether it fits or not, as far as there is room: another consumer of the same
-    /// limits.
+    /// Charges as much of `price` as is left, for another consumer of the same limits.
     pub fn force(&mut self, price: Price, now: Instant) {
         for (dimension, limiter) in self.each() {
             limiter.force(price.of(dimension), now);
         }
     }
 
-    /// What the headers tell about a dimension; nothing where it has no limit.
+    /// The level that the headers report for a dimension; `None` without a limit.
     pub fn level(&mut self, dimension: Dimension, now: Instant) -> Option<Level> {
         self.limiters[dimension.index()].as_mut().map(|limiter| limiter.level(now))
     }

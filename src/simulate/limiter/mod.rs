@@ -27,7 +27,7 @@ use window::FixedWindow;
 
 pub use joint::{Dimension, Joint, JointRefusal, Price, Unit};
 
-/// How much a bucket can hold.
+/// The capacity of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// As much as the limit itself: a whole window's worth can be taken at once.
@@ -54,7 +54,7 @@ pub enum Shape {
     SlidingLog,
 }
 
-/// What the headers of an answer tell.
+/// The level that a response's headers report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
     /// The limit per window.
@@ -63,20 +63,20 @@ pub struct Level {
     pub used: u64,
     /// What could be taken now, rounded down.
     pub remaining: u64,
-    /// Until nothing is used, exact to the nanosecond (rounded up).
+    /// The time until nothing is used, rounded up to a nanosecond.
     pub reset: Duration,
 }
 
-/// What a refusal tells.
+/// The values in a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The limit per window.
     pub limit: u64,
-    /// What was used when the request came, rounded up.
+    /// The used amount when the request arrived, rounded up.
     pub used: u64,
     /// What the request asked for.
     pub requested: u64,
-    /// Until it would pass if nobody else came; zero when it never can.
+    /// The wait until the request would pass without other requests; zero if it never can.
     pub wait: Duration,
     /// The request is larger than the limit and can never pass.
     pub too_large: bool,
@@ -89,7 +89,7 @@ pub struct Refusal {
 pub struct Limiter {
     limit: u64,
     machine: Machine,
-    /// What the headers describe, where that is not the machine.
+    /// The bucket that the headers describe, if it differs from the real one.
     told: Option<Bucket>,
 }
 
@@ -100,12 +100,12 @@ enum Machine {
     SlidingLog(SlidingLog),
 }
 
-/// What each shape does with a cost.
+/// The operations of each shape.
 trait Enforce {
-    /// Says whether a cost of at most the limit would fit now, and takes nothing.
+    /// Checks whether a cost of at most the limit fits now, without charging it.
     fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal>;
 
-    /// Takes a cost, whether it fits or not.
+    /// Charges a cost, whether it fits or not.
     fn add(&mut self, cost: u64, now: Instant);
 
     fn level(&mut self, now: Instant) -> Level;
@@ -143,7 +143,7 @@ impl Limiter {
         Ok(self.level(now))
     }
 
-    /// Says whether `cost` would fit now, and takes nothing.
+    /// Checks whether `cost` fits now, without charging it.
     pub fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal> {
         if cost > self.limit {
             let (limit, used) = (self.limit, self.machine().level(now).used);
@@ -152,15 +152,15 @@ impl Limiter {
         self.machine().check(cost, now)
     }
 
-    /// Takes as much of `cost` as there is room for, as another consumer of the same limit would,
-    /// and returns how much that was.
+    /// Charges as much of `cost` as is left, for another consumer of the same limit, and returns
+    /// the charged amount.
     pub fn force(&mut self, cost: u64, now: Instant) -> u64 {
         let taken = cost.min(self.machine().level(now).remaining);
         self.add(taken, now);
         taken
     }
 
-    /// What the headers tell now.
+    /// The level that the headers report now.
     pub fn level(&mut self, now: Instant) -> Level {
         match &mut self.told {
             Some(told) => told.level(now),
