@@ -129,7 +129,8 @@ impl Head {
 }
 
 /// How the model is found in a body that is too large to keep. Only `enforce` reads ahead; of a
-/// compressed body only the start is read. An upload that names no model is forwarded as it arrives.
+/// compressed body only the start is read. An upload that names no model is forwarded as it
+/// arrives.
 fn model_search(endpoint: Endpoint, headers: &HeaderMap, mode: Mode) -> ModelSearch {
     if mode != Mode::Enforce || !endpoint.takes_a_model() || headers.contains_key(CONTENT_ENCODING) {
         ModelSearch::Skip

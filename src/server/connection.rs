@@ -313,8 +313,8 @@ where
             let client = watch.activity().client().map(|client| Waker::from(Arc::clone(client)));
             let ended = poll_fn(|cx| {
                 // The drain wakes only the task registered last, and each phase change consumes the
-                // registration. It may do so after the phase was seen here: while a drain runs, each
-                // poll registers anew.
+                // registration. It may do so after the phase was seen here: while a drain runs,
+                // each poll registers anew.
                 if watch.activity().set_task(cx.waker()) || told.has_reached(Phase::Announced) {
                     registered = false;
                 }
