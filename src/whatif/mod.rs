@@ -58,6 +58,9 @@ pub struct Args {
     /// How the API enforces its limits, as for weir simulate [default: as the recording shows]
     #[arg(long, value_name = "SHAPE", value_parser = simulate::shape)]
     pub shape: Option<Shape>,
+    /// Seed of the random draws, such as the time of a probe; another seed shows how much is chance
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub seed: u64,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -201,7 +204,7 @@ fn answer(
     outages: &[Outage],
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Answer, Error> {
-    let recorded = Plan::recorded(recording, args.recorded_replicas, args.shape);
+    let recorded = Plan::recorded(recording, args.recorded_replicas, args.shape, args.seed);
     let mut asked = recorded.with_limits([args.requests_per_minute, None, args.tokens_per_minute, None]);
     for (name, weight) in &args.weight {
         let caller = recording.callers.iter().position(|known| known == name).ok_or_else(|| {

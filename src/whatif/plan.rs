@@ -26,11 +26,13 @@ pub(super) struct Plan {
     pub(super) replicas: u16,
     /// Tokens charged by the upstream per estimated token.
     pub(super) charge_ratio: f64,
+    /// The seed of the random draws, such as the time of a probe.
+    pub(super) seed: u64,
 }
 
 impl Plan {
     /// The recorded situation; `replicas` Weirs wrote the log.
-    pub(super) fn recorded(recording: &Recording, replicas: u16, shape: Option<Shape>) -> Self {
+    pub(super) fn recorded(recording: &Recording, replicas: u16, shape: Option<Shape>, seed: u64) -> Self {
         let begin = recording.requests.first().map_or(0, |request| request.arrived);
         let last = recording.limits.last();
         let of_this = |limit: u64, share: f64| {
@@ -54,6 +56,7 @@ impl Plan {
             weights: vec![None; recording.callers.len()],
             replicas,
             charge_ratio: last.map_or(1.0, |line| line.charge_ratio),
+            seed,
         };
         plan.shape = shape.unwrap_or_else(|| plan.shown_depth(recording));
         plan

@@ -102,7 +102,7 @@ fn steady() -> Recording {
 fn a_replay_under_the_recorded_limits_gives_the_recorded_waits() {
     let mut recording = steady();
     let outages = recording.keep(0);
-    let plan = Plan::recorded(&recording, 1, None);
+    let plan = Plan::recorded(&recording, 1, None, 7);
     let Shape::Bucket(Depth::Of(depth)) = plan.shape else { panic!("{:?}", plan.shape) };
     assert!((1.9..2.2).contains(&depth.as_secs_f64()), "the burst shows the depth: {depth:?}");
     let replay = |plan: &Plan| {
@@ -166,6 +166,7 @@ fn what_is_asked_must_fit_the_log() {
             recorded_replicas: 1,
             scope: None,
             shape: None,
+            seed: 7,
             json: false,
             svg: None,
         };

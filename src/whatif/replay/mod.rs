@@ -83,8 +83,9 @@ pub(super) fn replay(
     progress: &mut dyn FnMut(usize),
 ) -> Vec<Course> {
     let settings = Arc::new(plan.settings());
+    let seed = |number: u16| plan.seed.wrapping_add(u64::from(number));
     let machines: Vec<_> = (0..plan.replicas.max(1))
-        .map(|number| Machine::new(Arc::clone(&settings), "", u64::from(number) + 1, Moment::START))
+        .map(|number| Machine::new(Arc::clone(&settings), "", seed(number + 1), Moment::START))
         .collect();
     let begin = recording.requests.first().map_or(0, |request| request.arrived);
     let count = machines.len();
@@ -105,7 +106,7 @@ pub(super) fn replay(
         open: 0,
         typical_head: recording.typical_head(),
         policy: Policy::default(),
-        rng: fastrand::Rng::with_seed(7),
+        rng: fastrand::Rng::with_seed(seed(0)),
         wake: Vec::new(),
     };
     world.run(progress);
