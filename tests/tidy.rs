@@ -210,7 +210,7 @@ fn texts() -> Vec<PathBuf> {
     // What builds leave behind is not ours, and this file names what it bans.
     found.retain(|path| {
         !path.components().any(|part| {
-            ["target", "node_modules", "__pycache__"].iter().any(|other| part.as_os_str() == *other)
+            ["target", "node_modules", "__pycache__", ".venv"].iter().any(|other| part.as_os_str() == *other)
         }) && path.file_name().is_none_or(|name| name != "tidy.rs")
     });
     assert!(found.len() > 300, "the walk finds the texts");
