@@ -40,6 +40,7 @@ mod smuggling;
 mod tokens;
 mod turn_ends;
 mod turns;
+mod uploads;
 mod upstream_http2;
 mod upstream_tls;
 mod websocket;

@@ -205,14 +205,9 @@ impl Shape {
 
     /// The rule that the snapshots prove.
     pub(crate) fn rule(&self) -> Rule {
-        if self.bucket.is_some() {
-            Rule::Bucket
-        } else if self.rule == Rule::Fixed && self.slides() {
-            // It takes no more than a log, and frees as it goes.
-            Rule::Log
-        } else {
-            self.rule
-        }
+        // A sliding counter takes no more than a log, and frees as it goes.
+        let found = if self.rule == Rule::Fixed && self.slides() { Rule::Log } else { self.rule };
+        if self.bucket.is_some() { Rule::Bucket } else { found }
     }
 
     /// Whether what is used becomes free before the window ends, though it is no bucket.
