@@ -191,8 +191,8 @@ fn refusals_by_chance_are_no_limit() {
     check(&cases, (30.0, 110.0));
 }
 
-/// A sliding counter has no moment at which all is free, and counts parts of requests: one of ten
-/// can never be used.
+/// A sliding counter never frees all at once. It counts fractions of requests, so that of a limit
+/// of ten a second nine can be used at a steady rate.
 #[test]
 fn windows_that_headers_tell_of_are_used() {
     let cases = [

@@ -281,7 +281,7 @@ impl Limit {
             let slack = (rate * self.feedback * FEEDBACK_KEPT).clamp(capacity * SLACK.0, capacity * SLACK.1);
             (capacity - slack.max(self.largest.min(capacity * 0.02))).max(1.0)
         } else if self.shape.slides() {
-            // What is left is told in whole cells, and a part of one is used.
+            // A sliding counter uses fractions of a cell, and headers report whole cells.
             (capacity - 1.0).max(1.0)
         } else {
             capacity

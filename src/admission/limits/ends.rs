@@ -16,18 +16,18 @@ use super::shape::{MINUTE, TOLERANCE};
 /// A longer window is taken for a minute, in seconds.
 pub(super) const LONGEST: f64 = MINUTE * (1.0 - TOLERANCE);
 /// Resets that end within this part of the longest one end together.
-const TOGETHER: f64 = 0.25;
+pub(super) const TOGETHER: f64 = 0.25;
 /// The next window ends after at least and at most this many of the longest reset.
 const NEXT: (f64, f64) = (0.9, 1.15);
 /// Ends that show a window: what was used was free again, the resets had become shorter as time
 /// passed, and one more for each that follows another.
 const PROOF: u32 = 3;
-/// What was used is free again where this part of it is.
+/// The used cells count as free again when the use falls to this part of the last report's.
 const HALF: f64 = 0.5;
 /// What was freed is more than a bucket of a minute would have freed by this factor,
 pub(super) const BEYOND_MINUTE: f64 = 1.2;
 /// and by this number of cells.
-const BEYOND_CELLS: f64 = 2.0;
+pub(super) const BEYOND_CELLS: f64 = 2.0;
 /// A reset that ends together with one that came this part of it before has become shorter.
 const SHORTER: f64 = 0.05;
 /// Windows are mostly of these lengths, in seconds.
@@ -175,7 +175,7 @@ impl Turns {
             let shortened = self.shortened || passed >= longest * SHORTER && moved.abs() <= passed * 0.2;
             return Self { last: told, longest, shortened, ..self };
         }
-        // A sliding counter frees a part of it, and more as the window passes.
+        // At its end a sliding counter of few cells frees a part of them.
         let freed = told.used <= own_since(Moment::START.plus_seconds(self.end)) + 0.5
             || told.used <= (self.last.used * HALF).min(self.last.used - BEYOND_CELLS);
         let points = u32::from(freed) + u32::from(self.shortened);
@@ -284,8 +284,8 @@ mod tests {
         Clock(f64),
         /// In windows that begin with their first request.
         First,
-        /// In windows of the clock, of which the part of the one before counts that is as long as
-        /// what is left of the present one.
+        /// As a sliding counter: the window before counts by the part of the present one that is
+        /// left.
         Sliding(f64),
         /// In a log.
         Log,

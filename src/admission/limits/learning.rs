@@ -68,9 +68,12 @@ impl Limit {
         if self.closed.is_some_and(|closed| closed.at <= at) {
             self.closed = None;
         }
-        if let Some(reset) = report.reset.filter(|_| own.is_of_requests()) {
+        if let Some(reset) = report.reset
+            && own.is_of_requests()
+            && self.shape.bucket().is_none()
+        {
             let (limit, sent, on_its_way) = (self.stated, own.until(mark), self.on_its_way(own, at));
-            self.shape.weigh_left(sliding::Left { at, reset, limit, remaining, sent, on_its_way });
+            self.shape.weigh_left(sliding::Report { at, reset, limit, remaining, sent, on_its_way });
         }
         self.last = Some(Snapshot { at, remaining });
         self.told_depth = self.told_depth.max(remaining + self.bounded(cells) as f64).min(self.stated);
@@ -233,7 +236,7 @@ impl Limit {
         own.log.before(at.minus_seconds(self.outward)) * own.ratio
     }
 
-    /// What was sent so shortly before a moment that it may not have arrived by then, in cells.
+    /// The cells sent so shortly before a moment that they may not have arrived by then.
     fn on_its_way(&self, own: &Own<'_>, at: Moment) -> f64 {
         let sent = own.log.before(at) - own.log.before(at.minus_seconds(self.outward * 2.0));
         sent.max(0.0) * own.ratio

@@ -9,7 +9,7 @@ use crate::admission::moment::{Moment, duration};
 use super::LEAST_SPAN;
 use super::ends::{self, Ends, Told, usual};
 use super::own::Own;
-use super::sliding::{Left, Sliding};
+use super::sliding::{self, Sliding};
 
 /// A bucket of a shorter window is too shallow for what random delays make of any pace.
 pub(super) const MINUTE: f64 = 60.0;
@@ -205,21 +205,20 @@ impl Shape {
 
     /// The rule that the snapshots prove.
     pub(crate) fn rule(&self) -> Rule {
-        // A sliding counter takes no more than a log, and frees as it goes.
+        // A sliding counter never takes more in a window than a log, and frees cells as a log does.
         let found = if self.rule == Rule::Fixed && self.slides() { Rule::Log } else { self.rule };
         if self.bucket.is_some() { Rule::Bucket } else { found }
     }
 
-    /// Whether what is used becomes free before the window ends, though it is no bucket.
+    /// Whether it is a sliding counter: cells become free within its window.
     pub(super) fn slides(&self) -> bool {
         self.bucket.is_none() && self.sliding.slides()
     }
 
-    /// Weighs what an answer says is left, where it is counted in requests.
-    pub(super) fn weigh_left(&mut self, left: Left) {
-        if self.bucket.is_none() {
-            self.sliding.observe(left);
-        }
+    /// Weighs the report of a limit of requests, which are counted exactly, while no bucket is
+    /// proven.
+    pub(super) fn weigh_left(&mut self, report: sliding::Report) {
+        self.sliding.observe(report, self.longest_reset);
     }
 
     /// The shortest stated window that the resets allow, in seconds: no reset is longer than its

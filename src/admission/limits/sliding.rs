@@ -1,99 +1,117 @@
-//! Whether what is used becomes free before the window ends: a sliding counter, which counts a part
-//! of the window before, tells of the ends of its windows as a fixed window does.
+//! Tells a sliding counter from a fixed window. Both report the ends of clock windows; but a
+//! sliding counter also counts a part of the window before, which becomes free while the window
+//! lasts.
 
 use std::time::Duration;
 
 use crate::admission::moment::Moment;
 
-/// Resets that end within this part of the longest one end together. Those of a log move on as time
-/// passes,
-const TOGETHER: f64 = 0.25;
-/// so that what becomes free counts only after this part of it.
-const PASSED: f64 = 0.3;
-/// What became free is more than this part of the limit.
-const FREED: f64 = 0.02;
-/// What whole numbers and random delays add to it, in cells.
-const ROUNDED: f64 = 2.0;
-/// A fixed window frees at its end what a sliding counter frees only in this many windows.
-const AT_ONCE: f64 = 2.0;
+use super::ends::{BEYOND_CELLS, TOGETHER};
 
-/// What one answer says.
+/// The part of a window after which freed cells count as evidence. The resets of a log move on by
+/// more than [`TOGETHER`] in this time, so that a log never gets here.
+const EVIDENCE_AFTER: f64 = 0.3;
+/// The part of the limit that must become free within a window, beyond rounding.
+const FREED: f64 = 0.02;
+/// Limits per window, the fastest that a sliding counter can free cells. At its end a fixed window
+/// frees more.
+const FASTEST: f64 = 2.0;
+
+/// The report of one response, in cells.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Left {
+pub(super) struct Report {
+    /// The moment that the report describes.
     pub(super) at: Moment,
     pub(super) reset: Duration,
     pub(super) limit: f64,
     pub(super) remaining: f64,
-    /// All of our own that was sent by then, in cells.
+    /// All cells that this Weir had sent by then.
     pub(super) sent: f64,
-    /// What of it may not have arrived by then.
+    /// The sent cells that the upstream may not have counted yet.
     pub(super) on_its_way: f64,
 }
 
-/// The answers of the present window.
+/// Watches for cells that become free within a window.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sliding {
-    present: Option<Present>,
+    window: Option<Window>,
     slides: bool,
 }
 
+/// The present window, as its reports describe it.
 #[derive(Clone, Copy, Debug)]
-struct Present {
-    first: Left,
-    /// The one after which least was left for all that is sent in the window.
-    least: Left,
-    last: Left,
-    longest: Duration,
+struct Window {
+    /// The first report's moment, and the end that it gave.
+    first: Moment,
+    end: Moment,
+    limit: f64,
+    /// The capacity by the lowest and by the last report: see [`Report::capacity`].
+    lowest: f64,
+    last: f64,
+    last_at: Moment,
 }
 
-impl Left {
-    /// What the window takes in all, were nothing freed in it.
-    fn takes(&self) -> f64 {
+impl Report {
+    /// The cells left plus all cells ever sent. Within a fixed window it is constant, or falls where
+    /// others use the limit too; it rises only where cells become free.
+    fn capacity(&self) -> f64 {
         self.remaining + self.sent
     }
 
-    fn end(&self) -> f64 {
-        self.at.plus(self.reset).seconds_since(Moment::START)
+    fn window(&self) -> Window {
+        let capacity = self.capacity();
+        Window {
+            first: self.at,
+            end: self.at.plus(self.reset),
+            limit: self.limit,
+            lowest: capacity,
+            last: capacity,
+            last_at: self.at,
+        }
     }
 }
 
 impl Sliding {
-    /// Whether what is used was seen to become free within a window.
+    /// Whether cells were seen to become free within a window.
     pub(super) fn slides(&self) -> bool {
         self.slides
     }
 
-    /// Weighs one answer.
-    pub(super) fn observe(&mut self, left: Left) {
-        let Some(present) = &mut self.present else {
-            self.present = Some(Present { first: left, least: left, last: left, longest: left.reset });
+    /// Weighs one report; `longest` is the longest reset so far, in seconds.
+    pub(super) fn observe(&mut self, report: Report, longest: f64) {
+        let Some(window) = &mut self.window else {
+            self.window = Some(report.window());
             return;
         };
-        // Those of several regions tell of limits of their own.
-        if left.at < present.last.at || left.limit.total_cmp(&present.last.limit).is_ne() {
+        if report.at < window.last_at {
             return;
         }
-        let longest = present.longest.max(left.reset).as_secs_f64();
-        let moved = left.end() - present.first.end();
-        let passed = |since: Left| left.at.since(since.at).as_secs_f64();
-        if moved.abs() <= longest * TOGETHER && left.at <= present.first.at.plus(present.first.reset) {
-            let freed = left.takes() - present.least.takes();
-            self.slides |= passed(present.first) >= longest * PASSED
-                && freed > left.limit * FREED + left.on_its_way + ROUNDED;
-        } else {
-            // What a fixed window frees when it ends is no part of what was there a moment before.
-            let freed = left.takes() - present.last.takes();
-            let slid = left.limit * AT_ONCE * passed(present.last) / longest;
-            if freed > slid + left.on_its_way + ROUNDED {
+        let longest = longest.max(report.reset.as_secs_f64());
+        let is_over = report.at > window.end;
+        if report.limit.total_cmp(&window.limit).is_ne() {
+            // Reports of another limit, such as another region's, say nothing of this window. From
+            // its end on they are the only ones.
+            if is_over {
+                self.window = Some(report.window());
+            }
+            return;
+        }
+        let slack = report.on_its_way + BEYOND_CELLS;
+        let moved = report.at.plus(report.reset).seconds_since(Moment::START)
+            - window.end.seconds_since(Moment::START);
+        if is_over || moved.abs() > longest * TOGETHER {
+            let passed = report.at.since(window.last_at).as_secs_f64();
+            if report.capacity() - window.last > report.limit * FASTEST * passed / longest + slack {
                 self.slides = false;
             }
-            (present.first, present.least) = (left, left);
+            self.window = Some(report.window());
+            return;
         }
-        present.last = left;
-        present.longest = present.longest.max(left.reset);
-        if left.takes() < present.least.takes() {
-            present.least = left;
-        }
+        let passed = report.at.since(window.first).as_secs_f64();
+        let freed = report.capacity() - window.lowest;
+        self.slides |= passed >= longest * EVIDENCE_AFTER && freed > report.limit * FREED + slack;
+        window.lowest = window.lowest.min(report.capacity());
+        (window.last, window.last_at) = (report.capacity(), report.at);
     }
 }
 
@@ -102,10 +120,11 @@ impl Sliding {
 mod tests {
     use super::*;
 
-    /// What a limiter of 10 in each window of 10 s counts `at` seconds after its start, given when
-    /// requests were taken.
+    /// The use of a limiter `at` seconds after its start, from the times of the requests that it
+    /// took.
     type Used = fn(at: f64, taken: &[f64]) -> f64;
 
+    /// The length of a window, in seconds.
     const WINDOW: f64 = 10.0;
 
     fn within(taken: &[f64], from: f64, until: f64) -> f64 {
@@ -126,8 +145,9 @@ mod tests {
             + within(taken, begin - WINDOW, begin) * (begin + WINDOW - at) / WINDOW
     }
 
-    /// Asks a limiter of 50 every `every` seconds where it takes one more, and says whether it is
-    /// taken for a sliding counter. `log` has resets that end when the oldest is free.
+    /// Whether a limiter of 50 per window is taken for a sliding counter, when a request is sent
+    /// every `every` seconds while it takes one. The resets of a log end when its oldest request
+    /// leaves it.
     fn slides(used: Used, log: bool, every: f64) -> bool {
         let (mut seen, mut taken, mut at) = (Sliding::default(), Vec::new(), 0.05);
         while at < 100.0 {
@@ -135,14 +155,17 @@ mod tests {
                 taken.push(at);
                 let oldest = taken.iter().copied().find(|then| at - then < WINDOW).unwrap_or(at);
                 let end = if log { oldest + WINDOW } else { begin(at) + WINDOW };
-                seen.observe(Left {
-                    at: Moment::START.plus_seconds(at),
-                    reset: Duration::from_secs_f64(end - at),
-                    limit: 50.0,
-                    remaining: f64::from((50.0 - used(at, &taken)) as u32),
-                    sent: taken.len() as f64,
-                    on_its_way: 0.0,
-                });
+                seen.observe(
+                    Report {
+                        at: Moment::START.plus_seconds(at),
+                        reset: Duration::from_secs_f64(end - at),
+                        limit: 50.0,
+                        remaining: f64::from((50.0 - used(at, &taken)) as u32),
+                        sent: taken.len() as f64,
+                        on_its_way: 0.0,
+                    },
+                    WINDOW,
+                );
             }
             at += every;
         }
@@ -159,22 +182,38 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_window_that_frees_all_at_once_is_none_after_all() {
-        let left = |at: f64, reset: f64, remaining: f64, sent: f64| Left {
+    fn report(at: f64, limit: f64, remaining: f64, sent: f64) -> Report {
+        Report {
             at: Moment::START.plus_seconds(at),
-            reset: Duration::from_secs_f64(reset),
-            limit: 100.0,
+            reset: Duration::from_secs_f64(begin(at) + WINDOW - at),
+            limit,
             remaining,
             sent,
             on_its_way: 0.0,
-        };
+        }
+    }
+
+    #[test]
+    fn a_window_that_frees_all_at_once_is_no_sliding_counter() {
         let mut seen = Sliding::default();
-        seen.observe(left(1.0, 9.0, 90.0, 10.0));
+        seen.observe(report(1.0, 100.0, 90.0, 10.0), WINDOW);
         // Something gave five back.
-        seen.observe(left(9.0, 1.0, 45.0, 60.0));
+        seen.observe(report(9.0, 100.0, 45.0, 60.0), WINDOW);
         assert!(seen.slides());
-        seen.observe(left(10.1, 9.9, 99.0, 61.0));
+        seen.observe(report(10.1, 100.0, 99.0, 61.0), WINDOW);
         assert!(!seen.slides());
+    }
+
+    #[test]
+    fn a_limit_that_changes_is_watched_from_the_next_window_on() {
+        let mut seen = Sliding::default();
+        seen.observe(report(1.0, 100.0, 90.0, 10.0), WINDOW);
+        // Of another limit, in the same window.
+        seen.observe(report(9.0, 300.0, 250.0, 60.0), WINDOW);
+        assert!(!seen.slides());
+        for at in [11.0, 19.0] {
+            seen.observe(report(at, 300.0, 150.0, at * 10.0), WINDOW);
+        }
+        assert!(seen.slides());
     }
 }
