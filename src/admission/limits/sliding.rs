@@ -52,8 +52,8 @@ struct Window {
 }
 
 impl Report {
-    /// The cells left plus all cells ever sent. Within a fixed window it is constant, or falls where
-    /// others use the limit too; it rises only where cells become free.
+    /// The cells left plus all cells ever sent. Within a fixed window it is constant, or falls
+    /// where others use the limit too; it rises only where cells become free.
     fn capacity(&self) -> f64 {
         self.remaining + self.sent
     }
