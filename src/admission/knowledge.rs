@@ -19,19 +19,19 @@ pub struct Knowledge {
     pub spent: Option<Arc<UpstreamWords>>,
 }
 
-/// What another replica knows.
+/// A fact about the upstream, received from another replica.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Told {
-    /// The upstream told of these limits.
+pub enum PeerUpdate {
+    /// The upstream reported these limits.
     Limits(Vec<(Slot, f64)>),
-    /// Nothing may go for this time.
+    /// The upstream asked for a pause of this length.
     Pause(Duration),
     /// The upstream has failed for this time.
     Failing(Duration),
-    /// It answers again.
+    /// The upstream responds again.
     Recovered,
-    /// It says that the quota is spent.
+    /// The quota is spent, with the upstream's error.
     Spent(UpstreamWords),
-    /// The quota is back.
+    /// The quota is available again.
     Refilled,
 }

@@ -56,7 +56,7 @@ pub use budget::{BudgetExhausted, RetryPayment};
 pub use ceilings::{Ceiling, CeilingRefusal, CeilingStatus, CeilingTurn, Ceilings};
 pub use directory::{CredentialId, Scopes};
 pub use front::{Admission, Ask, EVERYBODY, Scope, Waiting};
-pub use knowledge::{Knowledge, Told};
+pub use knowledge::{Knowledge, PeerUpdate};
 pub use limits::{
     Cost, Demand, LimitReport, LimitReports, Part, RefusalNumbers, Slot, Source, StatedLimit, Unit,
     WindowReport,

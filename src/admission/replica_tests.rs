@@ -130,26 +130,26 @@ async fn nobody_is_refused_for_a_part_that_will_grow() {
 #[tokio::test(start_paused = true)]
 async fn what_another_replica_learned_holds_here() {
     let scope = Scopes::new(Settings::default(), 7).resolve(CredentialId(1), None);
-    scope.told_elsewhere(&Told::Limits(vec![(Slot::RequestsPerMinute, 600.0)]));
+    scope.apply_peer_update(&PeerUpdate::Limits(vec![(Slot::RequestsPerMinute, 600.0)]));
     assert_eq!(scope.demand().limit_requests, Some(10.0));
     assert_eq!(scope.knowledge().limits, [(Slot::RequestsPerMinute, 600.0)]);
     // Its own headers know better.
-    scope.told_elsewhere(&Told::Limits(vec![(Slot::RequestsPerMinute, 60.0)]));
+    scope.apply_peer_update(&PeerUpdate::Limits(vec![(Slot::RequestsPerMinute, 60.0)]));
     assert_eq!(scope.demand().limit_requests, Some(10.0));
-    scope.told_elsewhere(&Told::Pause(Duration::from_secs(7)));
+    scope.apply_peer_update(&PeerUpdate::Pause(Duration::from_secs(7)));
     assert!(scope.knowledge().pause > Duration::from_secs(6) && passing(&scope, 1).is_empty());
     clock::sleep(Duration::from_secs(8)).await;
     assert_eq!(passing(&scope, 1).len(), 1);
-    scope.told_elsewhere(&Told::Failing(Duration::from_secs(2)));
+    scope.apply_peer_update(&PeerUpdate::Failing(Duration::from_secs(2)));
     assert_eq!(scope.status().breaker, BreakerState::Open);
-    scope.told_elsewhere(&Told::Recovered);
+    scope.apply_peer_update(&PeerUpdate::Recovered);
     let mut probe = passing(&scope, 1).pop().expect("it asks at once");
     probe.sent();
     probe.head(&HeadReport::default(), None, None);
     probe.done();
     assert_ne!(scope.status().breaker, BreakerState::Open);
     // Who has had a good answer just now knows better.
-    scope.told_elsewhere(&Told::Failing(Duration::from_secs(2)));
+    scope.apply_peer_update(&PeerUpdate::Failing(Duration::from_secs(2)));
     assert_ne!(scope.status().breaker, BreakerState::Open);
 }
 
@@ -157,11 +157,11 @@ async fn what_another_replica_learned_holds_here() {
 async fn a_quota_that_another_replica_found_spent_is_spent_here_until_it_is_back() {
     let scope = Scopes::new(Settings::default(), 7).resolve(CredentialId(1), None);
     let words = UpstreamWords { code: Some("insufficient_quota".into()), ..UpstreamWords::of_status(429) };
-    scope.told_elsewhere(&Told::Spent(words.clone()));
+    scope.apply_peer_update(&PeerUpdate::Spent(words.clone()));
     let Err(Refused::QuotaExhausted(told)) = scope.admit(ask(0)).await else { panic!("it is blocked") };
     assert_eq!((&*told, scope.knowledge().spent.as_deref()), (&words, Some(&words)));
     clock::sleep(Duration::from_secs(1)).await;
-    scope.told_elsewhere(&Told::Refilled);
+    scope.apply_peer_update(&PeerUpdate::Refilled);
     assert_eq!(passing(&scope, 1).len(), 1);
     assert_eq!(scope.knowledge().spent, None);
 }

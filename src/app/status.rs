@@ -262,7 +262,7 @@ fn replicas_status(of: &replicas::Status) -> ReplicasStatus {
         agreed: of.agreed,
         learning: of.learning,
         trouble: of.trouble.map(|trouble| trouble.as_str().to_owned()),
-        advice: of.trouble.map(|trouble| trouble.words().to_owned()),
+        advice: of.trouble.map(|trouble| trouble.advice().to_owned()),
         last_exchange_seconds: of.age.map(|age| age.as_secs_f64()),
     }
 }

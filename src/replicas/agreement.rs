@@ -1,6 +1,6 @@
-//! Tests that the ledger in Lua and the ledger in Rust give equal answers, call for call. The Lua
-//! code runs in an interpreter of the version that Redis has, over a stand-in for the commands that
-//! it uses. `tests/replicas` runs it in Redis itself.
+//! Tests that the ledgers in Lua and in Rust return equal results. The Lua code runs in an
+//! interpreter of Redis's version, with a replacement of the Redis commands. `tests/replicas` runs
+//! it in Redis.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::client::SOURCE;
 use super::ledger::Ledger;
 use super::message::{Answer, Call, Line, Note, Returned, ScopeKey, WHOLE};
 
-/// The Redis commands, over tables. A packed value stays a table, copied.
-const STAND_IN: &str = "
+/// The Redis commands that the ledger uses, on Lua tables. Packing copies a table.
+const COMMANDS: &str = "
 local data = {}
 local function copy(t) local c = {} for k, v in pairs(t) do c[k] = v end return c end
 cmsgpack = { pack = copy, unpack = copy }
@@ -69,7 +69,7 @@ struct Redis(Lua, Function);
 impl Redis {
     fn new() -> Self {
         let lua = Lua::new();
-        lua.load(STAND_IN).exec().expect("the stand-in loads");
+        lua.load(COMMANDS).exec().expect("the commands load");
         let ledger = lua.load(SOURCE).into_function().expect("the ledger loads");
         Self(lua, ledger)
     }
@@ -94,7 +94,7 @@ fn lines(rng: &mut fastrand::Rng, scopes: u64) -> Vec<Line> {
     let line = |key| Line {
         key: ScopeKey { owner: 1, family: key },
         held: 0,
-        gave: some(rng, WHOLE / 4),
+        unused_returned: some(rng, WHOLE / 4),
         need: some(rng, WHOLE),
         weight: rng.u32(1..=9),
         requests: rng.u64(..1000),
@@ -136,9 +136,9 @@ fn lua_and_rust_agree() {
             }
             let answer = redis.execute(&call, now);
             assert_eq!(answer, ledger.execute(&call, now), "seed {seed}, step {step}: {call:?}");
-            let told = call.lines.iter().map(|line| line.key).zip(answer.grants.iter().copied());
+            let reported = call.lines.iter().map(|line| line.key).zip(answer.grants.iter().copied());
             recalled += answer.recalled.len();
-            for (key, grant) in told.chain(answer.recalled) {
+            for (key, grant) in reported.chain(answer.recalled) {
                 held[usize::try_from(key.family).expect("small")] = grant.part;
             }
         }
@@ -147,7 +147,7 @@ fn lua_and_rust_agree() {
 }
 
 #[test]
-fn notes_are_heard_by_all_others_once_while_they_hold() {
+fn each_other_replica_receives_a_note_once_while_it_is_valid() {
     let redis = Redis::new();
     let note = |field: &str, text: &str| Note {
         field: field.to_owned(),
@@ -163,9 +163,9 @@ fn notes_are_heard_by_all_others_once_while_they_hold() {
     };
     let texts = |answer: &Answer| answer.notes.iter().map(|note| note.text.clone()).collect::<Vec<_>>();
     redis.execute(&call("a", 0, &[note("1.2l", "one"), note("1.2p", "two")]), 1_000_000);
-    let heard = redis.execute(&call("b", 0, &[]), 1_000_500);
-    assert_eq!((texts(&heard), heard.seen), (vec!["one".to_owned(), "two".to_owned()], 2));
-    assert_eq!(heard.notes[0].ttl, Duration::from_millis(4500));
+    let received = redis.execute(&call("b", 0, &[]), 1_000_500);
+    assert_eq!((texts(&received), received.seen), (vec!["one".to_owned(), "two".to_owned()], 2));
+    assert_eq!(received.notes[0].ttl, Duration::from_millis(4500));
     assert_eq!(texts(&redis.execute(&call("b", 2, &[]), 1_001_000)), [""; 0]);
     assert_eq!(texts(&redis.execute(&call("a", 0, &[]), 1_001_000)), [""; 0], "its own are no news");
     // A second note replaces the first of its kind, and an expired one is not sent.

@@ -1,5 +1,4 @@
-//! The client of Redis: connections of the `redis` crate, and their only operation, an exchange
-//! with the ledger.
+//! The Redis client, built on the `redis` crate. Its only operation is an exchange with the ledger.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,8 +24,8 @@ use super::Trouble;
 use super::address::{Address, Kind};
 use super::message::{Answer, Call, Returned};
 
-/// The most steps of a connection attempt, each within the timeout: query a sentinel or a node,
-/// then the server that it names.
+/// The number of steps of a connection attempt, each within the timeout: query a sentinel or a
+/// node, then the server that it names.
 const STEPS: u32 = 2;
 
 /// The TLS files for Redis as PEM, the format of the crate.
@@ -87,12 +86,12 @@ fn in_pem(certificate: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }
 
-/// Reads the URL, which may change while Weir runs.
+/// The source of the URL, which may change while Weir runs.
 #[derive(Clone)]
 pub struct Url(Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>);
 
 impl Url {
-    /// A URL that `read` returns.
+    /// Creates a source that calls `read`.
     pub fn new(read: impl Fn() -> Result<Secret, String> + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
@@ -120,19 +119,18 @@ pub(super) struct Redis {
 
 /// An open connection. It must not be used again after an error.
 pub(super) struct Connection {
-    way: Way,
+    transport: Transport,
     /// The URL it was opened with.
     url: Secret,
 }
 
-enum Way {
+enum Transport {
     Single(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
 impl Connection {
-    /// Whether the connection still belongs to the present URL: the password or the server may have
-    /// changed.
+    /// Whether the connection was opened with this URL, whose password or server may have changed.
     pub(super) fn is_of(&self, url: &Secret) -> bool {
         self.url == *url
     }
@@ -145,26 +143,26 @@ impl Redis {
         let address = Address::parse(url.expose()).map_err(|_| Trouble::Authentication)?;
         let opened = async {
             match &address.kind {
-                Kind::Single => self.single(&address).await.map(Way::Single),
-                Kind::Cluster => self.cluster(address.servers.clone()).await.map(Way::Cluster),
+                Kind::Single => self.single(&address).await.map(Transport::Single),
+                Kind::Cluster => self.cluster(address.servers.clone()).await.map(Transport::Cluster),
                 Kind::Sentinel(primary) => match self.by_sentinels(&address, primary, false).await {
                     // The sentinels may need the password too.
                     Err(error) if Trouble::of(&error) == Trouble::Authentication => {
-                        self.by_sentinels(&address, primary, true).await.map(Way::Single)
+                        self.by_sentinels(&address, primary, true).await.map(Transport::Single)
                     }
-                    opened => opened.map(Way::Single),
+                    opened => opened.map(Transport::Single),
                 },
             }
         };
-        let way = clock::timeout_at(clock::now() + self.timeout * STEPS, opened).await;
-        Ok(Connection { way: way.map_err(|_| Trouble::Timeout)??, url })
+        let transport = clock::timeout_at(clock::now() + self.timeout * STEPS, opened).await;
+        Ok(Connection { transport: transport.map_err(|_| Trouble::Timeout)??, url })
     }
 
     fn tls(&self) -> Option<TlsCertificates> {
         self.tls.as_ref().map(|tls| tls.0.clone())
     }
 
-    fn patience(&self) -> AsyncConnectionConfig {
+    fn connection_config(&self) -> AsyncConnectionConfig {
         AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout))
@@ -176,7 +174,7 @@ impl Redis {
             Some(tls) => Client::build_with_tls(server, tls)?,
             None => Client::open(server)?,
         };
-        client.get_multiplexed_async_connection_with_config(&self.patience()).await
+        client.get_multiplexed_async_connection_with_config(&self.connection_config()).await
     }
 
     async fn cluster(&self, nodes: Vec<ConnectionInfo>) -> Result<ClusterConnection, RedisError> {
@@ -218,25 +216,25 @@ impl Redis {
                 .set_client_to_sentinel_certificates(tls);
         }
         let mut client = builder.build()?;
-        client.get_async_connection_with_config(&self.patience()).await
+        client.get_async_connection_with_config(&self.connection_config()).await
     }
 
     /// Runs an exchange: one command, and a second one if Redis does not have the function.
     pub(super) async fn exchange(&self, connection: &mut Connection, call: &Call) -> Result<Answer, Trouble> {
         let asked = async {
-            match &mut connection.way {
-                Way::Single(way) => self.ask(way, call).await,
-                Way::Cluster(way) => self.ask(way, call).await,
+            match &mut connection.transport {
+                Transport::Single(transport) => self.run(transport, call).await,
+                Transport::Cluster(transport) => self.run(transport, call).await,
             }
         };
         let returned = clock::timeout_at(clock::now() + self.timeout, asked).await;
         Answer::read(returned.map_err(|_| Trouble::Timeout)??, call).ok_or(Trouble::Unexpected)
     }
 
-    async fn ask(&self, way: &mut impl ConnectionLike, call: &Call) -> Result<Returned, RedisError> {
-        match self.command("EVALSHA", function().get_hash(), call).query_async(way).await {
+    async fn run(&self, transport: &mut impl ConnectionLike, call: &Call) -> Result<Returned, RedisError> {
+        match self.command("EVALSHA", function().get_hash(), call).query_async(transport).await {
             Err(error) if error.kind() == ServerErrorKind::NoScript.into() => {
-                self.command("EVAL", SOURCE, call).query_async(way).await
+                self.command("EVAL", SOURCE, call).query_async(transport).await
             }
             returned => returned,
         }

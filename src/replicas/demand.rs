@@ -1,4 +1,4 @@
-//! This replica's need of each scope's limits: the part that it would use if nothing held it back.
+//! This replica's need of each scope's limits: the part that it would use without waiting.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,28 +8,28 @@ use crate::clock::Instant;
 
 use super::message::{MOST_WEIGHT, ScopeKey, WHOLE};
 
-/// The time in seconds in which a queue should be served: waiting requests raise the need at once.
-const CLEARED_IN: f64 = 2.0;
-/// The time constant, in seconds, with which a need falls after its cause has gone. It rises at
-/// once.
-const FALLS_IN: f64 = 3.0;
+/// The time, in seconds, in which a queue should be served. It raises the need at once.
+const QUEUE_DRAIN_SECONDS: f64 = 2.0;
+/// The time constant, in seconds, with which a need falls. It rises at once.
+const DECAY_SECONDS: f64 = 3.0;
 /// The time constant, in seconds, of the rate of requests sent recently.
-const MEASURED_OVER: f64 = 2.0;
-/// The factor above the present need, so that a slightly higher need does not have to wait.
+const AVERAGING_SECONDS: f64 = 2.0;
+/// The factor by which the reported need exceeds the measured one, so that a small rise need not
+/// wait.
 const HEADROOM: f64 = 1.03;
 /// The time without requests after which a scope is no longer reported to the ledger.
-const QUIET: Duration = Duration::from_mins(5);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// The need of one scope.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Need {
-    /// The needed part in millionths of the limit; the whole if the limits are unknown.
+    /// The needed part, in millionths of the limit. The whole if the limits are unknown.
     pub(super) part: u32,
     /// The sum of the weights of the callers with requests in this scope.
     pub(super) weight: u32,
     /// Requests sent since the scope was first seen, and tokens as charged.
     pub(super) sent: [f64; 2],
-    /// The unused fraction of its own part.
+    /// The unused fraction of this replica's part.
     pub(super) unused: f64,
 }
 
@@ -37,8 +37,8 @@ pub(super) struct Need {
 #[derive(Debug, Default)]
 pub(super) struct Demands(HashMap<ScopeKey, Track>);
 
-/// Sums at one moment: requests and tokens sent, requests refused for their wait, seconds waited
-/// and seconds served.
+/// Totals at one moment: requests and tokens sent, requests refused because of their wait, seconds
+/// waited and seconds served.
 type Sums = [f64; 6];
 
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ struct Track {
     looked: Instant,
     active: Instant,
     sums: Sums,
-    /// The same sums as averages per second.
+    /// Their averages per second.
     rates: Sums,
     charged: [f64; 2],
     part: f64,
@@ -54,7 +54,7 @@ struct Track {
 }
 
 impl Demands {
-    /// The needs of the scopes in use. Two scopes with the same key are added up.
+    /// The needs of the scopes in use. The needs of scopes with the same key are added.
     pub(super) fn needs(
         &mut self,
         demands: impl IntoIterator<Item = (ScopeKey, Demand)>,
@@ -62,7 +62,7 @@ impl Demands {
     ) -> Vec<(ScopeKey, Need)> {
         let mut sums: HashMap<ScopeKey, Demand> = HashMap::new();
         for (key, demand) in demands {
-            sums.entry(key).and_modify(|sum| *sum = joined(sum, &demand)).or_insert(demand);
+            sums.entry(key).and_modify(|sum| *sum = add(sum, &demand)).or_insert(demand);
         }
         self.0.retain(|key, _| sums.contains_key(key));
         sums.into_iter().filter_map(|(key, demand)| Some((key, self.need(key, &demand, now)?))).collect()
@@ -84,7 +84,7 @@ impl Demands {
         let seconds = if seconds > 0.0 { seconds } else { 1.0 };
         let sums = sums_of(demand);
         let passed: Sums = std::array::from_fn(|of| (sums[of] - track.sums[of]).max(0.0));
-        let follow = 1.0 - (-seconds / MEASURED_OVER).exp();
+        let follow = 1.0 - (-seconds / AVERAGING_SECONDS).exp();
         for (rate, passed) in track.rates.iter_mut().zip(passed) {
             *rate += (passed / seconds - *rate) * follow;
         }
@@ -94,10 +94,10 @@ impl Demands {
             track.active = now;
         }
         (track.looked, track.sums) = (now, sums);
-        let decay = (-seconds / FALLS_IN).exp();
+        let decay = (-seconds / DECAY_SECONDS).exp();
         track.part = part(demand, &track.rates).min(1.0).max(track.part * decay);
         track.weight = f64::from(demand.weight).max(track.weight * decay);
-        if now.saturating_duration_since(track.active) > QUIET {
+        if now.saturating_duration_since(track.active) > IDLE_TIMEOUT {
             return None;
         }
         Some(Need {
@@ -123,7 +123,7 @@ fn part(demand: &Demand, rates: &Sums) -> f64 {
     let [requests, tokens, refused_requests, refused_tokens, waited, served] = *rates;
     let freed = if served > 0.0 { 1.0 + waited / served } else { 1.0 };
     let of = |limit: Option<f64>, sent: f64, refused: f64, waiting: f64| {
-        let rate = (sent * freed).max(sent + waiting / CLEARED_IN) + refused;
+        let rate = (sent * freed).max(sent + waiting / QUEUE_DRAIN_SECONDS) + refused;
         limit.filter(|limit| *limit > 0.0).map(|limit| rate / limit)
     };
     let ratio = demand.charge_ratio;
@@ -140,7 +140,7 @@ fn part(demand: &Demand, rates: &Sums) -> f64 {
     }
 }
 
-fn joined(one: &Demand, other: &Demand) -> Demand {
+fn add(one: &Demand, other: &Demand) -> Demand {
     let mut totals = one.totals;
     totals.waited += other.totals.waited;
     totals.served += other.totals.served;

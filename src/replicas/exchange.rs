@@ -16,14 +16,14 @@ use super::message::{Answer, Note};
 use super::notes::{MOST_NOTES, Notes};
 use super::running::{Shared, fraction, key_of};
 
-/// The backoff after the first failure; it doubles with each, up to [`LONGEST_WAIT`] intervals.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: u32 = 2;
-/// How often per interval the scopes' demand is measured: an urgent need does not wait for the end
-/// of the interval.
-const LOOKS: u32 = 4;
-/// The interval at which the URL's secret is read again.
-const REREAD: Duration = Duration::from_secs(10);
+/// The backoff after the first failure. It doubles with each failure, up to [`MAX_BACKOFF`].
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// The maximum backoff, in intervals.
+const MAX_BACKOFF: u32 = 2;
+/// The number of demand measurements per interval, for urgent needs.
+const MEASUREMENTS: u32 = 4;
+/// The interval between reads of the URL's secret.
+const URL_REREAD_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(super) struct Exchange {
     redis: Redis,
@@ -33,16 +33,16 @@ pub(super) struct Exchange {
     shared: Arc<Shared>,
     demands: Demands,
     notes: Notes,
-    /// Notes that are not sent yet, with the time when each was created.
-    news: Vec<(Note, Instant)>,
+    /// Notes that are not sent yet, with the time of creation.
+    pending_notes: Vec<(Note, Instant)>,
     connection: Option<Connection>,
-    /// The begin of the last exchange and of the one before.
+    /// The start of the last two exchanges, newest first.
     began: [Option<Instant>; 2],
     reread: Instant,
     /// Consecutive failures.
     failures: u32,
-    /// The trouble that was logged last.
-    told: Option<Trouble>,
+    /// The failure that was logged last, until a success.
+    logged: Option<Trouble>,
     rng: fastrand::Rng,
 }
 
@@ -62,29 +62,30 @@ impl Exchange {
             shared,
             demands: Demands::default(),
             notes: Notes::default(),
-            news: Vec::new(),
+            pending_notes: Vec::new(),
             connection: None,
             began: [None; 2],
-            reread: clock::now() + REREAD,
+            reread: clock::now() + URL_REREAD_INTERVAL,
             failures: 0,
-            told: None,
+            logged: None,
             rng: fastrand::Rng::new(),
         }
     }
 
-    /// Runs exchanges until it is stopped; then says goodbye.
+    /// Runs exchanges until `stop`, then returns all parts to the ledger.
     pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut next = clock::now();
         loop {
-            self.look(clock::now());
-            let soon = (self.shared.leases().is_hungry() || !self.news.is_empty()) && self.failures == 0;
+            self.measure(clock::now());
+            let soon = (self.shared.leases().wants_exchange() || !self.pending_notes.is_empty())
+                && self.failures == 0;
             let now = clock::now();
             if now >= next || soon && now >= self.earliest() {
-                self.once().await;
+                self.attempt().await;
                 next = clock::now() + self.pause();
             }
             let lease = self.shared.leases().until();
-            let wake = next.min(clock::now() + self.interval / LOOKS);
+            let wake = next.min(clock::now() + self.interval / MEASUREMENTS);
             tokio::select! {
                 biased;
                 _ = &mut stop => break,
@@ -100,10 +101,10 @@ impl Exchange {
         }
     }
 
-    /// The earliest begin of an additional exchange: there are at most two per interval.
+    /// The earliest start of an additional exchange: at most two start per interval.
     fn earliest(&self) -> Instant {
         let now = clock::now();
-        let apart = self.began[0].map_or(now, |last| last + self.interval / LOOKS);
+        let apart = self.began[0].map_or(now, |last| last + self.interval / MEASUREMENTS);
         self.began[1].map_or(apart, |before| apart.max(before + self.interval))
     }
 
@@ -119,50 +120,50 @@ impl Exchange {
         }
     }
 
-    async fn once(&mut self) {
+    async fn attempt(&mut self) {
         let began = clock::now();
         self.began = [Some(began), self.began[0]];
         let lease = self.shared.leases().until();
         let exchanged = match lease {
-            // The leased part is given up at the lease's end, even if an exchange is under way.
+            // The lease's end aborts an exchange, because the leased parts must be given up.
             Some(lease) => {
                 clock::timeout_at(lease, self.exchange(began)).await.unwrap_or(Err(Trouble::Timeout))
             }
             None => self.exchange(began).await,
         };
         match exchanged {
-            Ok(answer) => self.went_well(&answer, began),
+            Ok(answer) => self.succeeded(&answer, began),
             Err(trouble) => self.failed(trouble),
         }
     }
 
-    /// Measures the scopes' needs and collects their news. It holds no reference to a scope
-    /// afterwards: a referenced scope can't be evicted.
-    fn look(&mut self, now: Instant) {
+    /// Measures the scopes' needs and collects new notes. Keeps no reference to a scope, because a
+    /// referenced scope can't be evicted.
+    fn measure(&mut self, now: Instant) {
         let scopes = self.scopes.all();
         let demands = scopes.iter().map(|scope| (key_of(scope), scope.demand()));
         let needs = self.demands.needs(demands, now);
         self.shared.leases().needs(&needs);
         let knowledge: Vec<_> = scopes.iter().map(|scope| (key_of(scope), scope.knowledge())).collect();
-        for note in self.notes.news(&knowledge, now) {
-            self.news.retain(|(older, _)| older.field != note.field);
-            self.news.push((note, now));
+        for note in self.notes.new_notes(&knowledge, now) {
+            self.pending_notes.retain(|(older, _)| older.field != note.field);
+            self.pending_notes.push((note, now));
         }
     }
 
-    /// The notes that are still valid.
+    /// The notes to send that are still valid.
     fn outgoing_notes(&mut self, now: Instant) -> Vec<Note> {
-        self.news.retain(|(note, found)| *found + note.ttl > now);
+        self.pending_notes.retain(|(note, found)| *found + note.ttl > now);
         let left = |(note, found): &(Note, Instant)| Note {
             ttl: note.ttl.saturating_sub(now.saturating_duration_since(*found)),
             ..note.clone()
         };
-        self.news.iter().take(MOST_NOTES).map(left).collect()
+        self.pending_notes.iter().take(MOST_NOTES).map(left).collect()
     }
 
     async fn exchange(&mut self, began: Instant) -> Result<Answer, Trouble> {
         if began >= self.reread {
-            self.reread = began + REREAD;
+            self.reread = began + URL_REREAD_INTERVAL;
             let url = self.redis.url.read();
             // An unreadable secret does not mean that the connection is outdated.
             self.connection.take_if(|connection| url.as_ref().is_ok_and(|url| !connection.is_of(url)));
@@ -175,19 +176,19 @@ impl Exchange {
         let call = self.shared.leases().outgoing(&self.id, notes, began);
         let answer = self.redis.exchange(&mut connection, &call).await?;
         self.connection = Some(connection);
-        self.news.drain(..call.notes.len());
+        self.pending_notes.drain(..call.notes.len());
         // Measure again: the unused amount of a returned part must be current.
-        self.look(clock::now());
+        self.measure(clock::now());
         self.shared.leases().exchanged(&call, &answer, began);
         self.apply();
         Ok(answer)
     }
 
-    fn went_well(&mut self, answer: &Answer, began: Instant) {
+    fn succeeded(&mut self, answer: &Answer, began: Instant) {
         let now = clock::now();
-        for (key, told) in answer.notes.iter().filter_map(|note| self.notes.heard(note, now)) {
+        for (key, update) in answer.notes.iter().filter_map(|note| self.notes.receive(note, now)) {
             for scope in self.scopes.all().iter().filter(|scope| key_of(scope) == key) {
-                scope.told_elsewhere(&told);
+                scope.apply_peer_update(&update);
             }
         }
         {
@@ -197,9 +198,9 @@ impl Exchange {
             report.took = now.saturating_duration_since(began);
             report.exchanges += 1;
         }
-        if self.told.take().is_some() {
+        if self.logged.take().is_some() {
             let replicas = answer.members;
-            tracing::info!(replicas, "replicas: Redis answers again; limits are shared by need");
+            tracing::info!(replicas, "replicas: Redis responds again; limits are shared by need");
         }
         self.failures = 0;
     }
@@ -214,12 +215,12 @@ impl Exchange {
         self.shared.leases().failed(clock::now());
         self.apply();
         self.failures = self.failures.saturating_add(1);
-        if self.told != Some(trouble) {
-            self.told = Some(trouble);
+        if self.logged != Some(trouble) {
+            self.logged = Some(trouble);
             tracing::warn!(
                 trouble = trouble.as_str(),
                 "replicas: {} Parts stay until their lease ends; then each replica takes an even part.",
-                trouble.words()
+                trouble.advice()
             );
         }
     }
@@ -228,13 +229,13 @@ impl Exchange {
     /// reconnect together after an outage of Redis.
     fn pause(&mut self) -> Duration {
         if self.failures > 0 {
-            let wait = FIRST_WAIT.saturating_mul(1 << (self.failures - 1).min(16));
-            return wait.min(self.interval * LONGEST_WAIT).mul_f64(0.5 + self.rng.f64() / 2.0);
+            let wait = FIRST_BACKOFF.saturating_mul(1 << (self.failures - 1).min(16));
+            return wait.min(self.interval * MAX_BACKOFF).mul_f64(0.5 + self.rng.f64() / 2.0);
         }
         self.interval.mul_f64(0.9 + self.rng.f64() / 10.0)
     }
 
-    /// Applies to each scope its part.
+    /// Applies the parts to the scopes.
     fn apply(&self) {
         let (applied, until) = {
             let mut leases = self.shared.leases();
@@ -247,7 +248,7 @@ impl Exchange {
                 Some(of) => Part {
                     part: fraction(of.part),
                     prospect: fraction(of.prospect),
-                    fresh: of.fresh,
+                    fresh: of.unused_gained,
                     valid,
                     others_requests: of.others[0],
                     others_tokens: of.others[1],

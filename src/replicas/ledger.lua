@@ -1,22 +1,22 @@
--- The ledger of one group of replicas: who holds which part of each scope's limits. One call is one exchange of one replica:
--- it renews what the replica holds, drops what others held and did not renew, and grants by need. Redis's clock counts.
--- `ledger.rs` is the same arithmetic in Rust; a test compares the two.
+-- The ledger of one group of replicas: the parts of each scope's limits that each replica holds. One call is one exchange of
+-- one replica: it renews the replica's parts, drops expired parts of others, and grants by need. Time is that of Redis.
+-- `ledger.rs` has the same arithmetic in Rust; a test compares the two.
 --
--- KEYS: a hash with the members and a record for each scope; a hash with notes; the notes by their order.
--- ARGV: id, lease (ms), the last note that was seen, the number of lines, lines, then field, time to live (ms) and text of each note.
--- A line is "scope held gave need weight requests tokens", parts in millionths. A replica sends lines for scopes where something
--- changed, and now and then for the others: all that it holds is renewed by any exchange. Where another
--- should have more, or give back what is lacked, the scope is recalled: its next exchange answers for it, too.
+-- KEYS: a hash with the members and a record per scope; a hash with notes; a sorted set of the notes by number.
+-- ARGV: id, lease (ms), number of the last note seen, number of lines, lines, then field, time to live (ms) and text of each note.
+-- A line is "scope held returned need weight requests tokens", parts in millionths. A replica sends lines for scopes that changed,
+-- and periodically for the others; any exchange renews all of its parts. If another replica should get more of a scope, or return
+-- a part that is lacked, the scope is recalled: that replica's next exchange has a grant for it too.
 local WHOLE, RESERVE, LACK, STEADY, REGROWN = 1000000, 20000, 5000, 40, 60000
--- Leases after which an entry is dropped that its replica does not speak of, and scopes that are recalled from one at most.
+-- The lifetime of an entry that its replica does not report, in leases; the maximum number of scopes recalled from one replica.
 local KEPT, MOST_RECALLED = 14, 1000
 local DAY, MOST_NOTES, NOTES_AT_ONCE = 86400000, 4096, 256
 local floor, min, max = math.floor, math.min, math.max
 
--- A record is { credit, since when, requests, tokens, then for each replica: id, until, need, weight, held }. An entry counts until
--- then, and only while its replica is a member.
--- Max-min fair: who needs less than its weighted part of what is left gets it, and the others share the rest by weight. What
--- is left in the end, and the weight of those who share it: a weight of nothing where nobody does.
+-- A record is { credit, its time, requests, tokens, then for each replica: id, until, need, weight, held }. An entry is valid until
+-- `until`, while its replica is a member.
+-- Max-min fairness: a replica that needs less than its weighted part of the rest gets its need; the others share the rest by weight.
+-- Returns the rest and the sum of their weights, 0 if all needs are met.
 local function level(record, whole, all)
   local left, weight
   local next_left, next_weight = whole, all
@@ -40,11 +40,11 @@ local id, lease, seen, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), to
 local mine = 'recall:' .. id
 local fields, lines = { 'created', 'members', 'notes', 'sweep', mine }, {}
 for n = 1, count do
-  local scope, held, gave, need, weight, requests, tokens =
+  local scope, held, returned, need, weight, requests, tokens =
     string.match(ARGV[4 + n], '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
   fields[n + 5] = scope
   lines[n] = {
-    held = tonumber(held), gave = tonumber(gave), need = tonumber(need),
+    held = tonumber(held), returned = tonumber(returned), need = tonumber(need),
     weight = max(tonumber(weight), 1), requests = tonumber(requests), tokens = tonumber(tokens),
   }
 end
@@ -74,8 +74,8 @@ if lease > 0 then
 end
 members_count = max(#members / 2, 1)
 
--- Who held parts is not known after a loss of the ledger, nor when all leases ended without a goodbye, as after an outage of
--- Redis: then nobody's part grows until all that have parts have renewed them or given them up.
+-- The holders of parts are unknown after a loss of the ledger, and when all leases ended without a goodbye, as after an outage of
+-- Redis. Then no part grows for a lease, until all holders have renewed or lost their parts.
 local since = tonumber(stored[1] or -1)
 local others = #members - (lease > 0 and 2 or 0)
 if others == 0 and lease == 0 then
@@ -89,19 +89,19 @@ write('created', since)
 local learning = now < since + lease
 write('members', cmsgpack.pack(members))
 
--- Nobody holds a part of the scope, and all that was used came back.
+-- Whether no replica holds a part of the scope, and all used units are available again.
 local function is_over(record)
   local last = record[2]
   for i = 5, #record, 5 do last = max(last, record[i + 1]) end
   return last + REGROWN <= now
 end
 
--- What is recalled and has no line is answered by what was said of it last.
+-- A recalled scope without a line is settled by its last line.
 local recalled = {}
 if stored[5] then
-  local asked = cmsgpack.unpack(stored[5])
-  for n = 6, #fields do asked[fields[n]] = nil end
-  for scope in pairs(asked) do recalled[#recalled + 1] = scope end
+  local pending = cmsgpack.unpack(stored[5])
+  for n = 6, #fields do pending[fields[n]] = nil end
+  for scope in pairs(pending) do recalled[#recalled + 1] = scope end
   table.sort(recalled)
   local records = #recalled > 0 and redis.call('HMGET', KEYS[1], unpack(recalled)) or {}
   for n = 1, #recalled do
@@ -112,7 +112,7 @@ end
 
 local answer, answered, recalls = {}, {}, {}
 local function settle(scope, line, old)
-  -- What is free, and how much of that was not used of late: it came back, or was given back unused.
+  -- The free part, and its unused amount: refilled, or returned unused.
   local own, sum, others, size, all = 0, 0, 0, 4, line.weight
   for i = 5, #old, 5 do
     local held = old[i + 4]
@@ -131,7 +131,7 @@ local function settle(scope, line, old)
   for i = #old, size + 1, -1 do old[i] = nil end
   local was_free = max(WHOLE - sum, 0)
   local credit = min(was_free, old[1] + floor(was_free * min(now - old[2], REGROWN) / REGROWN))
-  credit = credit + min(line.gave, max(own - line.held, 0))
+  credit = credit + min(line.returned, max(own - line.held, 0))
   local free = WHOLE - others - line.held
   credit = max(min(credit, free), 0)
 
@@ -141,7 +141,7 @@ local function settle(scope, line, old)
   local reserve = least * max(members_count - (size + 1) / 5, 0)
   local left, weight = level(old, WHOLE - reserve, all)
   local function fair(need, own)
-    -- What nobody needs is shared by weight too.
+    -- Unneeded parts are shared by weight too.
     if weight == 0 then return need + floor(left * own / all) end
     return need * weight <= left * own and need or floor(left * own / weight)
   end
@@ -151,7 +151,7 @@ local function settle(scope, line, old)
     grant = grant + max(min(most - grant, free - reserve), 0)
   elseif target < grant then
     local lacked = free < reserve
-    -- While it is not known who holds what, nobody can take what another gives.
+    -- While the holders are unknown, a returned part can't be granted.
     for i = 5, learning and 0 or size, 5 do
       local part = fair(old[i + 2], old[i + 3])
       lacked = lacked or part > old[i + 4] + min(LACK, floor(part / STEADY))
@@ -174,7 +174,7 @@ local function settle(scope, line, old)
   end
   old[1], old[2], old[3], old[4] = credit, now, old[3] + line.requests, old[4] + line.tokens
   if lease > 0 then
-    -- A part that shrinks is the replica's until it has said that it uses no more.
+    -- A shrinking part stays the replica's until it has reported that it uses no more.
     old[size + 5] = max(line.held, grant)
   else
     for i = size + 5, size + 1, -1 do old[i] = nil end
@@ -192,7 +192,7 @@ for n = 1, count + #recalled do
   if not line then
     for i = 5, #old, 5 do
       if old[i] == id and old[i + 1] > now then
-        line = { held = old[i + 4], gave = 0, need = old[i + 2], weight = old[i + 3], requests = 0, tokens = 0 }
+        line = { held = old[i + 4], returned = 0, need = old[i + 2], weight = old[i + 3], requests = 0, tokens = 0 }
         line.till = old[i + 1]
       end
     end
@@ -216,7 +216,7 @@ end
 
 local last = tonumber(stored[3] or 0)
 if seen > last then seen = 0 end
-local heard, added = {}, false
+local received, added = {}, false
 if seen < last then
   local known = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. seen, '+inf', 'LIMIT', 0, NOTES_AT_ONCE)
   local notes = #known > 0 and redis.call('HMGET', KEYS[2], unpack(known)) or {}
@@ -225,9 +225,9 @@ if seen < last then
     if note then
       seen = note[1]
       if note[2] ~= id and note[3] > now then
-        heard[#heard + 1] = known[i]
-        heard[#heard + 1] = tostring(note[3] - now)
-        heard[#heard + 1] = note[4]
+        received[#received + 1] = known[i]
+        received[#received + 1] = tostring(note[3] - now)
+        received[#received + 1] = note[4]
       end
     end
   end
@@ -249,11 +249,11 @@ if added then
   redis.call('PEXPIRE', KEYS[3], DAY)
   write('notes', last)
 end
--- A Redis that is full denies the first write of a script alone, and only one that takes memory: were what is gone deleted first, those
--- who have something to delete would go on to exchange, and take the parts of those who have not.
+-- A full Redis denies only a script's first write, and only if it needs memory. With the deletions first, replicas that have
+-- something to delete could still exchange, and would take the parts of the others.
 redis.call('HSET', KEYS[1], unpack(written))
 if #gone > 0 then redis.call('HDEL', KEYS[1], unpack(gone)) end
--- Now and then some records are looked at, and those that are over go.
+-- Occasionally scan some records and delete unused ones.
 if now % 16 == 0 then
   local found, over = redis.call('HSCAN', KEYS[1], stored[4] or '0', 'COUNT', 64), {}
   for i = 1, #found[2], 2 do
@@ -263,4 +263,4 @@ if now % 16 == 0 then
   redis.call('HSET', KEYS[1], 'sweep', found[1])
 end
 redis.call('PEXPIRE', KEYS[1], DAY)
-return { members_count, learning and 1 or 0, since, seen, answer, answered, heard }
+return { members_count, learning and 1 or 0, since, seen, answer, answered, received }

@@ -1,21 +1,20 @@
-//! The ledger's arithmetic in Rust, equal to that of `ledger.lua` in Redis: for simulations, and
-//! for comparison with it.
+//! The ledger of `ledger.lua` in Rust, for simulations and for a test that compares the two.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::message::{Answer, Call, Grant, Line, ScopeKey, WHOLE};
 
-/// Reserved for replicas that have no part of a scope yet, all together: 2 %.
+/// The part reserved for all replicas that have no part of a scope yet: 2 %, in millionths.
 const RESERVE: u64 = 20_000;
-/// A replica lacks a part if it should have more by more than this, or by more than one part in
-/// [`STEADY`]. While none lacks anything, and the sum of parts is not too large, parts stay.
-const LACK: u64 = 5_000;
+/// The increase, in millionths, above which a replica lacks a part; also the fraction 1/[`STEADY`]
+/// of its part. Parts stay while no replica lacks any and their sum is at most the whole.
+const MIN_LACK: u64 = 5_000;
 const STEADY: u64 = 40;
-/// Milliseconds after which a free part counts as unused.
-const REGROWN: u64 = 60_000;
+/// The time, in milliseconds, after which a free part counts as unused.
+const REFILL_MS: u64 = 60_000;
 
-/// Leases after which an entry is dropped if its replica does not report it.
-const KEPT: u64 = 14;
+/// The lifetime of an entry that its replica does not report, in leases.
+const ENTRY_LEASES: u64 = 14;
 
 /// A time in milliseconds.
 pub(super) type Time = u64;
@@ -110,11 +109,11 @@ impl Ledger {
             recalled.remove(&line.key);
         }
         let answered = recalled.into_iter().filter_map(|key| {
-            let said = self.records.get(&key).filter(|record| !record.is_over(now))?;
-            let said = said.entries.iter().find(|entry| entry.id == call.id && entry.until > now)?;
+            let record = self.records.get(&key).filter(|record| !record.is_over(now))?;
+            let last = record.entries.iter().find(|entry| entry.id == call.id && entry.until > now)?;
             let part = |of| u32::try_from(of).unwrap_or(WHOLE);
-            let (held, need, weight) = (part(said.held), part(said.need), part(said.weight));
-            let (line, until) = (Line { key, held, need, weight, ..Line::default() }, said.until);
+            let (held, need, weight) = (part(last.held), part(last.need), part(last.weight));
+            let (line, until) = (Line { key, held, need, weight, ..Line::default() }, last.until);
             Some((key, self.settle(&exchange, &line, Some(until))))
         });
         let recalled = answered.collect();
@@ -127,11 +126,11 @@ impl Ledger {
         let old = self.records.remove(&line.key).filter(|old| !old.is_over(now));
         let old = old.unwrap_or_else(|| Record { at: now, ..Record::default() });
         let was_free = u64::from(WHOLE).saturating_sub(old.entries.iter().map(|entry| entry.held).sum());
-        let grown = was_free * (now - old.at).min(REGROWN) / REGROWN;
+        let grown = was_free * (now - old.at).min(REFILL_MS) / REFILL_MS;
         let mut credit = was_free.min(old.credit + grown);
         let own = old.entries.iter().find(|entry| entry.id == id).map_or(0, |entry| entry.held);
         let held = u64::from(line.held);
-        credit += u64::from(line.gave).min(own.saturating_sub(held));
+        credit += u64::from(line.unused_returned).min(own.saturating_sub(held));
         let others = old.entries.into_iter();
         let others = others
             .filter(|entry| entry.id != id && entry.until > now && self.members.contains_key(&entry.id));
@@ -155,33 +154,33 @@ impl Ledger {
             let most = if learning { target.min(floor) } else { target };
             part += u64::try_from(signed(most.saturating_sub(held)).min(free - signed(reserve))).unwrap_or(0);
         } else if target < held {
-            let lacks = |(entry, part): (&Entry, &u64)| *part > entry.held + LACK.min(part / STEADY);
+            let lacks = |(entry, part): (&Entry, &u64)| *part > entry.held + MIN_LACK.min(part / STEADY);
             // While the parts are unknown, a returned part can't be given to another replica.
             let lacked = over || !learning && entries.iter().zip(&parts).any(lacks);
             if lacked {
                 part = target;
             }
         }
-        let short = over || target.saturating_sub(part) > LACK.min(target / STEADY) && !learning;
+        let short = over || target.saturating_sub(part) > MIN_LACK.min(target / STEADY) && !learning;
         for (entry, part) in entries.iter().zip(&parts).filter(|_| lease > 0) {
             let gives = short && *part < entry.held;
-            if gives || !learning && *part > entry.held + LACK.min(part / STEADY) {
+            if gives || !learning && *part > entry.held + MIN_LACK.min(part / STEADY) {
                 self.recalls.entry(entry.id.clone()).or_default().insert(line.key);
             }
         }
         let gained = part.saturating_sub(held);
-        let fresh = if gained > 0 { gained * credit / u64::try_from(free).unwrap_or(1) } else { 0 };
-        credit -= fresh;
+        let unused_gained = if gained > 0 { gained * credit / u64::try_from(free).unwrap_or(1) } else { 0 };
+        credit -= unused_gained;
         if lease > 0 {
-            let (id, until) = (id.to_owned(), kept_until.unwrap_or(now + lease * KEPT));
+            let (id, until) = (id.to_owned(), kept_until.unwrap_or(now + lease * ENTRY_LEASES));
             entries.push(Entry { id, until, need, weight, held: held.max(part) });
         }
         let even = (u64::from(WHOLE) - reserve) * weight / weights.iter().sum::<u64>();
         let (requests, tokens) = (old.requests + line.requests, old.tokens + line.tokens);
         self.records.insert(line.key, Record { credit, at: now, requests, tokens, entries });
-        let [part, fresh, target, even] =
-            [part, fresh, target, even].map(|of| u32::try_from(of).unwrap_or(WHOLE));
-        Grant { part, fresh, target, even, requests, tokens }
+        let [part, unused_gained, target, even] =
+            [part, unused_gained, target, even].map(|of| u32::try_from(of).unwrap_or(WHOLE));
+        Grant { part, unused_gained, target, even, requests, tokens }
     }
 }
 
@@ -189,7 +188,7 @@ impl Record {
     /// Whether no replica has a part of the scope, and all used units are available again.
     fn is_over(&self, now: Time) -> bool {
         let last = self.entries.iter().map(|entry| entry.until).fold(self.at, Time::max);
-        last + REGROWN <= now
+        last + REFILL_MS <= now
     }
 }
 

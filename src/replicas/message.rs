@@ -1,14 +1,14 @@
-//! The messages of an exchange: the command's arguments and the ledger's answer.
+//! The messages of an exchange: the function's arguments and its result.
 
 use std::time::Duration;
 
 /// The whole of a limit, in millionths.
 pub(super) const WHOLE: u32 = 1_000_000;
-/// The most scopes in one exchange. Others wait for the next.
+/// The maximum number of scopes in one exchange.
 pub(super) const MOST_LINES: usize = 1000;
-/// The largest weight of a replica in one scope.
+/// The maximum weight of a replica in one scope.
 pub(super) const MOST_WEIGHT: u32 = 1000;
-/// The most bytes of one note.
+/// The maximum size of a note, in bytes.
 pub(super) const LONGEST_NOTE: usize = 2 << 10;
 /// The number of values in one grant.
 const OF_GRANT: usize = 6;
@@ -38,11 +38,11 @@ impl ScopeKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) key: ScopeKey,
-    /// The most that it uses from now on.
+    /// The maximum part that the replica uses from now on.
     pub(super) held: u32,
-    /// The unused amount of the part that it returns.
-    pub(super) gave: u32,
-    /// The part that it needs.
+    /// The unused amount of the returned part.
+    pub(super) unused_returned: u32,
+    /// The part that the replica needs.
     pub(super) need: u32,
     /// The sum of the weights of its callers in this scope.
     pub(super) weight: u32,
@@ -55,13 +55,13 @@ pub(super) struct Line {
 /// The ledger's answer to a line. Parts are in millionths of the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Grant {
-    /// The part that it may use.
+    /// The part that the replica may use.
     pub(super) part: u32,
-    /// The unused amount of the part that it gained.
-    pub(super) fresh: u32,
-    /// The part that it gets once the others have returned theirs.
+    /// The unused amount of the gained part.
+    pub(super) unused_gained: u32,
+    /// The part that the replica gets once the others have returned theirs.
     pub(super) target: u32,
-    /// The least part that it would get with a large need.
+    /// The minimum part that the replica would get with a large need.
     pub(super) even: u32,
     /// The total of requests that all replicas have sent.
     pub(super) requests: u64,
@@ -83,7 +83,7 @@ pub(super) struct Note {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) id: String,
-    /// How long the parts stay with the replica without a further exchange; zero when it leaves.
+    /// The lifetime of the replica's parts without a further exchange. Zero when it leaves.
     pub(super) lease: Duration,
     /// The number of the last note that it read.
     pub(super) seen: u64,
@@ -101,8 +101,8 @@ impl Call {
             self.lines.len().to_string(),
         ];
         words.extend(self.lines.iter().map(|line| {
-            let Line { key, held, gave, need, weight, requests, tokens } = line;
-            format!("{} {held} {gave} {need} {weight} {requests} {tokens}", key.text())
+            let Line { key, held, unused_returned, need, weight, requests, tokens } = line;
+            format!("{} {held} {unused_returned} {need} {weight} {requests} {tokens}", key.text())
         }));
         for Note { field, ttl, text } in &self.notes {
             words.extend([field.clone(), ttl.as_millis().to_string(), text.clone()]);
@@ -120,9 +120,9 @@ pub(super) type Returned = (u64, u64, u64, u64, Vec<u64>, Vec<String>, Vec<Strin
 pub(super) struct Answer {
     /// The number of replicas, this one included.
     pub(super) members: usize,
-    /// The ledger lost its data: no part grows for the time of a lease.
+    /// Whether the ledger lost its data less than a lease ago, so that no part may grow.
     pub(super) learning: bool,
-    /// The ledger's epoch. A change means that it lost its data: everything must be reported again.
+    /// The ledger's epoch. A change means a loss of data: all scopes must be reported again.
     pub(super) epoch: u64,
     pub(super) seen: u64,
     /// The grants, in the order of the lines.
@@ -142,7 +142,7 @@ impl Answer {
         let part = |number: u64| u32::try_from(number).map_or(WHOLE, |part| part.min(WHOLE));
         let grants = numbers.chunks_exact(OF_GRANT).map(|of| Grant {
             part: part(of[0]),
-            fresh: part(of[1]),
+            unused_gained: part(of[1]),
             target: part(of[2]),
             even: part(of[3]),
             requests: of[4],

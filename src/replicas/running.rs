@@ -19,9 +19,9 @@ use super::{Settings, Status, Trouble};
 /// The minimum and the maximum of an exchange's timeout, which is otherwise the interval.
 const TIMEOUT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// The timeout of the goodbye when the process ends.
-const GOODBYE: Duration = Duration::from_millis(1500);
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// This replica's running exchange with the others.
+/// A handle to the exchange thread.
 #[derive(Debug)]
 pub struct Replicas {
     shared: Arc<Shared>,
@@ -46,7 +46,7 @@ pub(super) struct Report {
     pub(super) took: Duration,
 }
 
-/// Starts the exchange thread. From now on `scopes` have parts.
+/// Starts the exchange thread, which limits `scopes` to their parts.
 ///
 /// # Errors
 /// The thread can't be started.
@@ -67,7 +67,7 @@ pub fn start(settings: Settings, scopes: Scopes) -> io::Result<Replicas> {
         timeout: settings.interval.clamp(TIMEOUT.0, TIMEOUT.1),
     };
     let id = format!("{:016x}", fastrand::u64(..));
-    let last = Unattended { scopes: scopes.clone(), shared: Arc::clone(&shared) };
+    let last = FallbackOnExit { scopes: scopes.clone(), shared: Arc::clone(&shared) };
     let exchange = Exchange::new(redis, id, settings.interval, scopes, Arc::clone(&shared));
     std::thread::Builder::new().name("weir-replicas".to_owned()).spawn(move || {
         let _last = last;
@@ -78,13 +78,13 @@ pub fn start(settings: Settings, scopes: Scopes) -> io::Result<Replicas> {
     Ok(Replicas { shared, stop: Mutex::new(Some(stop)), ended: Mutex::new(ended) })
 }
 
-/// Gives the scopes an even part when the thread ends for any reason: leased parts would end.
-struct Unattended {
+/// Guard that gives the scopes an even part when the thread ends, because leased parts expire.
+struct FallbackOnExit {
     scopes: Scopes,
     shared: Arc<Shared>,
 }
 
-impl Drop for Unattended {
+impl Drop for FallbackOnExit {
     fn drop(&mut self) {
         let part = fraction(lease::even(self.shared.leases().replicas()));
         for scope in self.scopes.all() {
@@ -94,7 +94,7 @@ impl Drop for Unattended {
 }
 
 impl Replicas {
-    /// Tells the others that this replica needs nothing any more.
+    /// Stops the exchanges and returns all parts to the ledger.
     pub fn leave(&self) {
         if let Some(stop) = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // The send fails if the thread has ended.
@@ -102,12 +102,11 @@ impl Replicas {
         }
     }
 
-    /// Like [`Self::leave`], but waits until the others know, for a short time at most. Blocks the
-    /// thread.
+    /// Like [`Self::leave`], but blocks until the parts are returned, or for [`GOODBYE_TIMEOUT`].
     pub fn leave_and_wait(&self) {
         self.leave();
-        // Replicas without the goodbye notice the silence.
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(GOODBYE).ok();
+        // Without the goodbye, the lease expires.
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(GOODBYE_TIMEOUT).ok();
     }
 
     /// The present state of the exchange.
@@ -140,7 +139,7 @@ impl Shared {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The part of a scope that the ledger does not know yet.
+    /// The part of a scope that is not in the ledger yet.
     pub(super) fn newcomer(&self) -> Part {
         let leases = self.leases();
         let prospect = fraction(leases.prospect());

@@ -1,36 +1,36 @@
-//! Explanations of a failed exchange, for the log and the page.
+//! Explanations of a failed exchange, for the log and the admin page.
 
 use super::Trouble;
 
 impl Trouble {
     /// The problem and what to do, in one sentence.
-    pub const fn words(self) -> &'static str {
+    pub const fn advice(self) -> &'static str {
         match self {
             Self::Unreachable => {
-                "Redis can't be reached: check that it runs and that the network lets Weir there."
+                "Redis can't be reached: check that it runs and that the network allows Weir to connect."
             }
             Self::Timeout => {
-                "Redis does not answer in time: it is overloaded, stalled, or the network loses packets."
+                "Redis does not respond in time: it is overloaded or stalled, or the network loses packets."
             }
             Self::Tls => {
                 "TLS with Redis failed: check replicas.roots, and the name and dates of its certificate."
             }
             Self::Authentication => {
-                "Redis refuses the user or password: check what replicas.redis refers to."
+                "Redis rejects the user or password: check the URL that replicas.redis refers to."
             }
             Self::Permission => {
-                "The user may not do what Weir needs in Redis: docs/operations.md lists the rights."
+                "The Redis user lacks permissions that Weir needs: docs/operations.md lists them."
             }
             Self::ReadOnly => {
-                "This Redis takes no writes: the address leads to a replica, not to the primary."
+                "This Redis is read-only: the address is that of a replica, not of the primary."
             }
-            Self::Full => "Redis has no memory or disk left: raise maxmemory, or free some.",
+            Self::Full => "Redis is out of memory or disk: raise maxmemory, or free space.",
             Self::Busy => "Redis is loading its data or busy with a script.",
             Self::NoPrimary => {
-                "The cluster or the sentinels have no primary now: a failover goes on, or the name is wrong."
+                "The cluster or the sentinels have no primary: a failover is in progress, or the name is wrong."
             }
             Self::Unexpected => {
-                "Redis answers something unexpected: the namespace may be used by something else."
+                "Redis returned an unexpected response: another program may use the namespace."
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Scope;
-use crate::admission::knowledge::{Knowledge, Told};
+use crate::admission::knowledge::{Knowledge, PeerUpdate};
 use crate::admission::limits::{Demand, Part};
 use crate::admission::memory::Learned;
 use crate::clock;
@@ -48,10 +48,10 @@ impl Scope {
         (machine.learned(now), now.since(machine.asked()))
     }
 
-    /// Another replica knows something of the upstream.
-    pub fn told_elsewhere(self: &Arc<Self>, told: &Told) {
+    /// Applies a fact about the upstream, received from another replica.
+    pub fn apply_peer_update(self: &Arc<Self>, update: &PeerUpdate) {
         self.with(clock::now(), |machine, moment, wake| {
-            machine.told_elsewhere(told, moment);
+            machine.apply_peer_update(update, moment);
             machine.pump(moment, wake);
         });
     }

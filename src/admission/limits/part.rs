@@ -209,8 +209,8 @@ impl Limits {
         told
     }
 
-    /// The upstream told another replica of this limit.
-    pub(crate) fn told_elsewhere(&mut self, slot: Slot, limit: f64, now: Moment) {
+    /// Adds a limit that the upstream reported to another replica, or to an earlier process.
+    pub(crate) fn apply_peer_limit(&mut self, slot: Slot, limit: f64, now: Moment) {
         if limit >= 1.0 && !self.each().any(|(known, _)| known == slot) {
             self.found(slot.unit());
             self.open(slot, super::Origin::Headers, limit, Source::Learned, now);

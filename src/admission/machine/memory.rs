@@ -18,7 +18,7 @@ impl<W> Machine<W> {
         self.members.indices().filter_map(of).collect()
     }
 
-    /// Takes up what an earlier process learned, which counts by `weight`.
+    /// Restores what an earlier process learned, with a confidence of `weight`.
     pub(in crate::admission) fn recall(&mut self, learned: &[Learned], weight: f64, now: Moment) {
         for index in self.members.indices() {
             let member = self.members.of(index);
@@ -26,7 +26,7 @@ impl<W> Machine<W> {
             let Some(known) = learned.iter().find(|known| *known.upstream == *name) else { continue };
             let limits = &mut self.members.of_mut(index).limits;
             for (slot, limit) in &known.limits {
-                limits.told_elsewhere(*slot, *limit, now);
+                limits.apply_peer_limit(*slot, *limit, now);
             }
             for rate in &known.rates {
                 limits.recall_rate(rate, weight, now);

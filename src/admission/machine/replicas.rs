@@ -1,7 +1,7 @@
 //! What a scope tells other replicas, and what it hears from them: demand and parts, and what each
 //! learned of the upstream.
 
-use crate::admission::knowledge::{Knowledge, Told};
+use crate::admission::knowledge::{Knowledge, PeerUpdate};
 use crate::admission::limits::{Demand, Part};
 use crate::admission::moment::Moment;
 
@@ -39,26 +39,26 @@ impl<W> Machine<W> {
         }
     }
 
-    /// Another replica knows something of the upstream.
-    pub fn told_elsewhere(&mut self, told: &Told, now: Moment) {
+    /// Applies a fact about the upstream, received from another replica.
+    pub fn apply_peer_update(&mut self, update: &PeerUpdate, now: Moment) {
         let Some(Member { limits, breaker, hold, spent, .. }) = self.members.sole_mut() else { return };
-        match told {
-            Told::Limits(told) => {
-                for (slot, limit) in told {
-                    limits.told_elsewhere(*slot, *limit, now);
+        match update {
+            PeerUpdate::Limits(reported) => {
+                for (slot, limit) in reported {
+                    limits.apply_peer_limit(*slot, *limit, now);
                 }
             }
-            Told::Pause(pause) if *pause > hold::LONG => hold.refused(*pause, true, None, now),
-            Told::Pause(pause) => limits.paused_elsewhere(*pause, now),
-            Told::Failing(lasted) => {
+            PeerUpdate::Pause(pause) if *pause > hold::LONG => hold.refused(*pause, true, None, now),
+            PeerUpdate::Pause(pause) => limits.paused_elsewhere(*pause, now),
+            PeerUpdate::Failing(lasted) => {
                 breaker.failing_elsewhere(*lasted, &self.settings.breaker, &mut self.rng, now);
             }
-            Told::Recovered => breaker.recovered_elsewhere(now),
-            Told::Spent(words) if !spent.is_open() => {
+            PeerUpdate::Recovered => breaker.recovered_elsewhere(now),
+            PeerUpdate::Spent(words) if !spent.is_open() => {
                 spent.trip(words.clone(), self.settings.quota_probe, now);
             }
-            Told::Spent(_) => {}
-            Told::Refilled => spent.charged(now),
+            PeerUpdate::Spent(_) => {}
+            PeerUpdate::Refilled => spent.charged(now),
         }
     }
 }

@@ -3,17 +3,17 @@
 use super::*;
 use crate::replicas::lease::{LEASE, even, floor};
 
-/// The fraction that replicas unknown to the ledger may use beside its parts.
+/// The fraction of the limit that replicas without an entry in the ledger may use.
 const BEGINNERS: f64 = 0.02;
 
-/// The most that `replicas` replicas may use if they start within one interval: the first assumes
-/// one replica, the second two, and so on.
+/// The maximum that `replicas` replicas may use if they start within one interval: the first
+/// assumes one replica, the second two, and so on.
 fn beginners(replicas: usize) -> f64 {
     (1..=replicas).map(|known| BEGINNERS / known as f64).sum()
 }
 
 #[test]
-fn any_number_of_replicas_agree_and_never_on_more_than_the_whole() {
+fn any_number_of_replicas_converges_within_the_whole() {
     let mut rng = fastrand::Rng::with_seed(11);
     for seed in 0..24 {
         let replicas = if seed == 0 { 60 } else { rng.usize(2..=12) };
@@ -30,7 +30,7 @@ fn any_number_of_replicas_agree_and_never_on_more_than_the_whole() {
 }
 
 #[test]
-fn a_need_moves_parts_within_two_intervals_and_nobody_exceeds_the_whole() {
+fn a_need_moves_parts_within_two_intervals_and_never_exceeds_the_whole() {
     let mut rng = fastrand::Rng::with_seed(12);
     let mut took = Vec::new();
     for seed in 0..40 {
@@ -56,7 +56,7 @@ fn a_need_moves_parts_within_two_intervals_and_nobody_exceeds_the_whole() {
 }
 
 #[test]
-fn an_idle_replica_s_part_is_the_busy_one_s_until_it_is_needed() {
+fn a_busy_replica_gets_an_idle_one_s_part_until_it_is_needed() {
     let mut world = World::with(1, &[WHOLE, 0, 0]);
     world.run(10.0);
     assert!(world.used(0) > 950_000, "{:?}", world.all());
@@ -66,9 +66,9 @@ fn an_idle_replica_s_part_is_the_busy_one_s_until_it_is_needed() {
 }
 
 #[test]
-fn callers_share_alike_whichever_replica_they_enter_through() {
-    // Two callers at one replica, one at each other: however the parts changed before, each caller
-    // gets its share within 5 %.
+fn callers_get_equal_shares_at_any_replica() {
+    // Two callers at one replica, one at each other. Whatever the earlier parts, each caller gets
+    // its share within 5 %.
     for seed in 0..20 {
         for replicas in [3, 10] {
             let mut world = World::with(seed, &vec![WHOLE; replicas]);
@@ -122,7 +122,7 @@ fn bursts_of_idle_replicas_and_parts_that_move_never_exceed_a_bucket() {
 }
 
 #[test]
-fn who_is_killed_leaves_its_part_within_five_intervals_and_who_says_goodbye_within_two() {
+fn a_killed_replica_s_part_is_free_within_five_intervals_and_a_stopped_one_s_within_two() {
     for (seed, goodbye) in (0..20).flat_map(|seed| [(seed, true), (seed, false)]) {
         let mut world = World::with(seed, &[WHOLE, WHOLE, 0]);
         world.run(12.0);
@@ -138,7 +138,7 @@ fn who_is_killed_leaves_its_part_within_five_intervals_and_who_says_goodbye_with
 }
 
 #[test]
-fn who_comes_and_goes_does_so_without_excess() {
+fn replicas_join_and_leave_without_excess() {
     let mut rng = fastrand::Rng::with_seed(13);
     for seed in 0..16 {
         let mut world = World::with(seed, &needs(&mut rng, 3));
@@ -190,7 +190,7 @@ fn without_redis_parts_stay_for_the_lease_and_then_are_even() {
 }
 
 #[test]
-fn without_redis_from_the_start_nobody_takes_the_whole() {
+fn without_redis_from_the_start_no_replica_takes_the_whole() {
     let mut world = World::with(3, &[WHOLE, WHOLE]);
     world.cut(true);
     world.run(30.0);
@@ -201,7 +201,7 @@ fn without_redis_from_the_start_nobody_takes_the_whole() {
 }
 
 #[test]
-fn who_alone_is_cut_off_adds_no_more_than_its_even_part() {
+fn a_replica_cut_off_from_redis_adds_at_most_its_even_part() {
     let mut rng = fastrand::Rng::with_seed(15);
     for seed in 0..12 {
         let replicas = rng.usize(2..=8);
@@ -219,7 +219,7 @@ fn who_alone_is_cut_off_adds_no_more_than_its_even_part() {
 }
 
 #[test]
-fn what_is_lost_is_told_anew_and_nobody_exceeds_the_whole() {
+fn after_a_loss_scopes_are_reported_again_and_parts_stay_within_the_whole() {
     let mut rng = fastrand::Rng::with_seed(16);
     for seed in 0..16 {
         let replicas = rng.usize(2..=10);
@@ -249,7 +249,7 @@ fn what_is_lost_is_told_anew_and_nobody_exceeds_the_whole() {
 }
 
 #[test]
-fn a_process_that_stood_still_takes_nothing_back_that_others_took_over() {
+fn a_paused_process_does_not_take_back_reassigned_parts() {
     let mut rng = fastrand::Rng::with_seed(17);
     for seed in 0..20 {
         let replicas = rng.usize(2..=6);
@@ -272,7 +272,7 @@ fn a_process_that_stood_still_takes_nothing_back_that_others_took_over() {
 }
 
 #[test]
-fn all_that_are_killed_at_once_and_begin_anew_have_the_limit_within_five_intervals() {
+fn replicas_restarted_together_have_the_limit_within_five_intervals() {
     let mut world = World::with(5, &[WHOLE; 10]);
     world.run(12.0);
     world.replicas.iter_mut().for_each(|replica| replica.ended = true);
@@ -283,7 +283,7 @@ fn all_that_are_killed_at_once_and_begin_anew_have_the_limit_within_five_interva
 }
 
 #[test]
-fn a_beginner_has_its_floor_with_its_first_exchange_and_next_to_nothing_before() {
+fn a_new_replica_has_the_minimum_before_its_first_exchange_and_its_floor_after() {
     let mut world = World::with(6, &[WHOLE; 3]);
     assert_eq!(world.all(), [1; 3]);
     world.run(1.2);
@@ -294,7 +294,7 @@ fn a_beginner_has_its_floor_with_its_first_exchange_and_next_to_nothing_before()
 /// All start within a second, and a fair part is smaller than the differences that a few replicas
 /// tolerate.
 #[test]
-fn a_thousand_replicas_agree_and_never_on_more_than_the_whole() {
+fn a_thousand_replicas_converge_within_the_whole() {
     let mut world = World::with(19, &vec![WHOLE; 1000]);
     world.run(12.0);
     world.assert_within(1.0 + BEGINNERS);
@@ -309,7 +309,7 @@ fn idle_scopes_cost_little_and_are_never_forgotten() {
     let (mut ledger, start) = (Ledger::default(), clock::now());
     let mut leases = [Leases::new(INTERVAL, 2), Leases::new(INTERVAL, 2)];
     let key = |family| ScopeKey { owner: 1, family };
-    let (mut most, mut told) = (0, 0);
+    let (mut most, mut reported) = (0, 0);
     for step in 0..400_u64 {
         let now = start + Duration::from_millis(step * 500);
         let (id, own) = (step % 2, &mut leases[usize::from(step % 2 == 1)]);
@@ -321,12 +321,12 @@ fn idle_scopes_cost_little_and_are_never_forgotten() {
         let call = own.outgoing(&format!("{id:016x}"), Vec::new(), now);
         if step >= 40 {
             most = most.max(call.lines.len());
-            told += call.lines.len();
+            reported += call.lines.len();
         }
         let answer = ledger.execute(&call, step * 500);
         own.exchanged(&call, &answer, now);
     }
-    assert!(most <= 80 && told <= 360 * 80, "{most} {told}");
+    assert!(most <= 80 && reported <= 360 * 80, "{most} {reported}");
     let parts = leases.each_mut().map(Leases::applied);
     assert_eq!(parts[0][&key(7)].part, WHOLE / 100 * 99);
     for of in (0..1000).filter(|of| *of != 7) {

@@ -1,5 +1,5 @@
-//! A simulation of many replicas with one Redis: random interleavings of their exchanges by a seed,
-//! and an upstream with a bucket, which shows the traffic that their parts allow.
+//! A simulation of many replicas with one Redis. It interleaves their exchanges at random, by a
+//! seed, and measures the resulting traffic with the upstream's bucket.
 
 mod cases;
 
@@ -23,7 +23,7 @@ const LIMIT: f64 = 6000.0;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     /// A replica measures its demand, and may start an exchange.
-    Look,
+    Measure,
     /// Redis executes a call.
     Execute(Call, Time),
     /// A replica receives the answer.
@@ -113,7 +113,7 @@ impl World {
             cut: false,
             ended: false,
         });
-        self.plan(at, self.replicas.len() - 1, Step::Look);
+        self.plan(at, self.replicas.len() - 1, Step::Measure);
     }
 
     fn plan(&mut self, at: Time, replica: usize, step: Step) {
@@ -163,14 +163,14 @@ impl World {
         let delay = self.rng.u64(1..60);
         match step {
             Step::Send => {}
-            Step::Look => {
-                self.look(index);
+            Step::Measure => {
+                self.measure(index);
                 let replica = &mut self.replicas[index];
                 replica.leases.lapse(at);
                 let [last, before] = replica.began;
                 let earliest =
                     last.map_or(0, |last| last + 250).max(before.map_or(0, |before| before + 1000));
-                let due = now >= replica.next || replica.leases.is_hungry() && now >= earliest;
+                let due = now >= replica.next || replica.leases.wants_exchange() && now >= earliest;
                 if due && !replica.waits {
                     (replica.began, replica.waits) = ([Some(now), last], true);
                     let call = replica.leases.outgoing(&replica.id, Vec::new(), at);
@@ -180,14 +180,14 @@ impl World {
                     self.plan(now + if cut { 200 } else { delay }, index, step);
                 }
                 self.apply(index);
-                self.plan(now + 250, index, Step::Look);
+                self.plan(now + 250, index, Step::Measure);
             }
             Step::Execute(call, began) => {
                 let answer = self.ledger.execute(&call, now);
                 self.plan(now + delay, index, Step::Receive(call, Some(answer), began));
             }
             Step::Receive(call, answer, began) => {
-                self.look(index);
+                self.measure(index);
                 let began = self.clock(began);
                 let pause = self.rng.u64(900..1000);
                 let replica = &mut self.replicas[index];
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    fn look(&mut self, index: usize) {
+    fn measure(&mut self, index: usize) {
         let replica = &mut self.replicas[index];
         let unused = (1.0 - replica.used / replica.part).clamp(0.0, 1.0);
         let backlog = millionths(replica.backlog / 2.0 * WINDOW);
@@ -221,7 +221,7 @@ impl World {
         let part = f64::from(applied.part) / f64::from(WHOLE);
         let gained = part - replica.part;
         replica.used = if gained > 0.0 {
-            replica.used + gained * (1.0 - applied.fresh)
+            replica.used + gained * (1.0 - applied.unused_gained)
         } else {
             replica.used * part / replica.part
         };
