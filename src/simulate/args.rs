@@ -11,19 +11,19 @@ use super::dialect::Dialect;
 use super::notation::Problem;
 use super::settings::{Limits, Settings};
 
-/// A stand-in for the OpenAI API: its limits, its errors and its bad days, on this machine.
+/// Simulate the OpenAI API: its rate limits, errors and failures.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = include_str!("examples.txt"))]
 pub struct Args {
-    /// Where to listen.
+    /// Listen on this address.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
     pub listen: SocketAddr,
     #[command(flatten)]
     settings: Settings,
-    /// Speak TLS with this certificate chain (PEM).
+    /// Serve TLS with this certificate chain (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "TLS")]
     pub tls_cert: Option<PathBuf>,
-    /// The certificate's key (PEM).
+    /// The certificate's private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     pub tls_key: Option<PathBuf>,
 }
@@ -32,7 +32,7 @@ impl Args {
     /// The settings that the options describe.
     ///
     /// # Errors
-    /// What one option alone cannot tell: files that cannot be read, odds above 1.
+    /// A file that cannot be read, or fault rates whose sum is above 1.
     pub fn settings(&self) -> Result<Settings, Problem> {
         let mut settings = self.settings.clone();
         if settings.dialect.is_some_and(Dialect::is_server) {

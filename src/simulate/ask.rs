@@ -1,4 +1,4 @@
-//! The members of a request's JSON that determine its price and its response.
+//! The members of a request's JSON that determine its cost and its response.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::settings::Charge;
 
-/// The members that matter, of any of the endpoints with a model.
+/// The relevant members of a request to any endpoint with a model.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Ask {
@@ -49,7 +49,7 @@ impl Ask {
         self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or_default()
     }
 
-    /// The number of requested choices; at most 128, as the API allows.
+    /// The number of requested choices, at most the API's maximum of 128.
     pub(super) fn choices(&self) -> u64 {
         self.n.unwrap_or(1).clamp(1, 128)
     }
@@ -62,23 +62,22 @@ impl Ask {
         [&self.messages, &self.prompt, &self.input, &self.instructions].into_iter().flatten()
     }
 
-    /// Input tokens by the simulator's own tokenizer: four characters are a token, a number is a
-    /// token.
+    /// The number of input tokens: one per four characters, and one per number of a token array.
     pub(super) fn input_tokens(&self) -> u64 {
         self.texts().map(|text| text.letters.div_ceil(4) + text.numbers).sum()
     }
 
-    /// Messages of a chat.
+    /// The number of chat messages.
     pub(super) fn message_count(&self) -> u64 {
         self.messages.as_ref().map_or(0, |messages| messages.elements)
     }
 
-    /// Inputs of an embedding: one vector each.
+    /// The number of inputs of an embedding request.
     pub(super) fn input_count(&self) -> u64 {
         self.input.as_ref().map_or(0, |input| if input.flat_numbers() { 1 } else { input.elements.max(1) })
     }
 
-    /// Tokens that the limiter charges: `flat` above the input, and output by the mode.
+    /// The tokens that the limiter charges: the input, `flat`, and output by the mode.
     pub(super) fn charged(&self, flat: u64, charge: Charge) -> u64 {
         let input = self.input_tokens() + flat;
         let output = || self.choices().saturating_mul(self.max_output().unwrap_or(16));
@@ -90,7 +89,7 @@ impl Ask {
     }
 }
 
-/// The amount of text in a value of any form: a string, parts, messages, token arrays.
+/// The amount of text in a string, content parts, messages or token arrays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Text {
     /// Characters in strings.
@@ -114,8 +113,8 @@ impl Text {
     }
 }
 
-/// Members of objects that contain text for the model; others (image URLs, ids, roles) cost nothing
-/// here.
+/// The members of objects that contain text for the model. Others (image URLs, ids, roles) are
+/// free.
 const TEXTUAL: [&str; 8] =
     ["text", "content", "input", "output", "arguments", "name", "description", "refusal"];
 
@@ -222,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_recorded_charge_of_a_chat_comes_out() {
-        // 7,243 characters and max_tokens 100 took 1,814.
+        // Recorded: 7,243 characters and max_tokens 100 were charged 1,814 tokens.
         let chat =
             ask(&format!(r#"{{"messages":[{{"content":"{}"}}],"max_tokens":100}}"#, "a".repeat(7_243)));
         assert_eq!(chat.charged(chat.message_count() + 2, Charge::Input), 1_814);

@@ -1,4 +1,4 @@
-//! The bytes of a response, and the pace at which they are sent.
+//! The response body, sent at once or step by step.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,20 +12,20 @@ use thiserror::Error;
 
 use crate::clock;
 
-use super::exchange::UnderWay;
-use super::wire::Fate;
+use super::exchange::InFlight;
+use super::wire::WireFault;
 
-/// The connection is broken on purpose: hyper closes it after this error.
+/// The error that makes hyper close the connection, for a simulated fault.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("cut on purpose")]
 pub(super) struct Cut;
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub(super) struct Body {
     kind: Kind,
-    /// Dropped with the body.
-    _under_way: Option<UnderWay>,
+    /// Counts the request as in flight until the body is dropped.
+    _in_flight: Option<InFlight>,
 }
 
 #[derive(Debug)]
@@ -38,36 +38,36 @@ enum Kind {
 struct Paced {
     steps: VecDeque<Step>,
     sleep: Option<Pin<Box<tokio::time::Sleep>>>,
-    fate: Arc<Fate>,
+    wire_fault: Arc<WireFault>,
 }
 
 /// The next step of a paced body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Send this.
+    /// Send these bytes.
     Data(Bytes),
-    /// Send nothing for this long.
+    /// Pause for this duration.
     Wait(Duration),
-    /// Send nothing more, and keep the connection open.
+    /// Pause forever, with the connection open.
     Stall,
     /// Reset the connection.
     Cut,
 }
 
 impl Body {
-    /// All at once, with a length.
+    /// A body sent at once, with a `content-length`.
     pub(super) fn whole(data: Bytes) -> Self {
-        Self { kind: Kind::Whole(Some(data)), _under_way: None }
+        Self { kind: Kind::Whole(Some(data)), _in_flight: None }
     }
 
-    /// Sent step by step, without a length. `fate` is the connection's.
-    pub(super) fn paced(steps: VecDeque<Step>, fate: Arc<Fate>) -> Self {
-        Self { kind: Kind::Paced(Box::new(Paced { steps, sleep: None, fate })), _under_way: None }
+    /// A body sent step by step, without a `content-length`. `wire_fault` is the connection's.
+    pub(super) fn paced(steps: VecDeque<Step>, wire_fault: Arc<WireFault>) -> Self {
+        Self { kind: Kind::Paced(Box::new(Paced { steps, sleep: None, wire_fault })), _in_flight: None }
     }
 
-    /// The same, holding the request under way until it is gone.
-    pub(super) fn with(self, under_way: UnderWay) -> Self {
-        Self { _under_way: Some(under_way), ..self }
+    /// Attaches the guard of the request in flight.
+    pub(super) fn with(self, in_flight: InFlight) -> Self {
+        Self { _in_flight: Some(in_flight), ..self }
     }
 }
 
@@ -118,7 +118,7 @@ impl Paced {
                     return Poll::Pending;
                 }
                 Some(Step::Cut) => {
-                    self.fate.reset();
+                    self.wire_fault.reset();
                     return Poll::Ready(Some(Err(Cut)));
                 }
             }

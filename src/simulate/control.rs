@@ -1,4 +1,4 @@
-//! `/simulate/...`: how tests and people look into a running stand-in and change it.
+//! The control API under `/simulate/`: reads and changes a running simulator.
 
 use std::time::Duration;
 
@@ -17,37 +17,37 @@ use super::notation::{Problem, duration, fraction};
 use super::schedule::{ForeignUse, Outage};
 use super::settings::{Limits, Settings, shape};
 
-/// Changes to a running stand-in: what is left out stays as it is. Values are written as on the
-/// command line.
+/// Changes of settings, the body of `/simulate/set`. Omitted settings stay unchanged. Values are
+/// written as on the command line.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Change {
-    /// All limits, such as `rpm=500,tpm=30k`; one that is not named is lifted.
+    /// All limits, such as `rpm=500,tpm=30k`. Removes the limits that are not named.
     pub limits: Option<String>,
-    /// The shape of limits. What was used is forgotten.
+    /// The shape of limits. Resets the used amounts.
     pub shape: Option<String>,
-    /// Faults by rate, such as `503=0.05`; an empty list ends them.
+    /// Faults with their rates, such as `503=0.05`. An empty list removes all faults.
     pub faults: Option<Vec<String>>,
-    /// Outages, such as `0s+5s:503`, counted from now.
+    /// Outages, such as `0s+5s:503`, relative to now.
     pub outages: Option<Vec<String>>,
-    /// What others take, such as `0.4`; `0` for nobody.
+    /// The fraction of the limits used by other consumers, such as `0.4`.
     pub foreign: Option<String>,
     /// Latency before admission.
     pub latency_before: Option<String>,
-    /// Latency between admission and head.
+    /// Latency between admission and the response head.
     pub latency: Option<String>,
-    /// Time between the chunks of a stream.
+    /// Delay between the chunks of a stream.
     pub chunk_delay: Option<String>,
-    /// Words in an answer.
+    /// Words in a response.
     pub output_tokens: Option<u32>,
     /// `as-measured`, `all` or `none`.
     pub headers: Option<String>,
 }
 
 impl Change {
-    /// The settings with the change made.
+    /// Returns the changed settings.
     pub(super) fn apply(&self, settings: &Settings, since_start: Duration) -> Result<Settings, Problem> {
-        /// Reads a value where there is one; a problem says of which setting.
+        /// Parses a value if it is present. An error names the setting.
         fn set<F: ?Sized, T>(
             name: &str,
             to: &mut T,
@@ -83,7 +83,7 @@ impl Change {
     }
 }
 
-/// Reads `503=0.05`.
+/// Parses a fault with its rate, such as `503=0.05`.
 pub(super) fn fault_rate(text: &str) -> Result<(Fault, f64), Problem> {
     let (name, rate) = text
         .split_once('=')
@@ -91,11 +91,11 @@ pub(super) fn fault_rate(text: &str) -> Result<(Fault, f64), Problem> {
     Ok((Fault::parse(name)?, fraction(rate)?))
 }
 
-/// More than any change needs.
+/// The maximum size of a request body, in bytes.
 const MAX_CHANGE: usize = 64 << 10;
 
 impl Simulator {
-    /// Answers what is under `/simulate/`.
+    /// Handles a request to `/simulate/`.
     pub(super) async fn control(&self, parts: &Parts, body: Incoming) -> Response<Body> {
         let changes = parts.method == Method::POST;
         match parts.uri.path().trim_end_matches('/') {

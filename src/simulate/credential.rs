@@ -1,4 +1,4 @@
-//! Authenticates a request: the key's account, or the 401 that the key selects.
+//! Authentication: finds the account of a request's key, or the 401 that the key selects.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -8,7 +8,7 @@ use super::dialect::Dialect;
 use super::errors::ApiError;
 use super::settings::{Account, Settings};
 
-/// Keys with these prefixes are refused with the error next to them.
+/// Prefixes of keys that are refused, with the name of the error.
 pub(super) const REFUSED_KEYS: [(&str, &str); 9] = [
     ("sk-invalid", "invalid_api_key"),
     ("sk-wrong", "invalid_api_key"),
@@ -21,7 +21,7 @@ pub(super) const REFUSED_KEYS: [(&str, &str); 9] = [
     ("sk-quota", "insufficient_quota"),
 ];
 
-/// The refusal of a key.
+/// An authentication error.
 #[derive(Debug, PartialEq)]
 pub(super) struct Denied {
     pub(super) error: &'static ApiError,
@@ -29,10 +29,10 @@ pub(super) struct Denied {
     pub(super) object: Value,
 }
 
-/// Finds the account behind a request's `authorization` (or Azure's `api-key`).
+/// Finds the account of a request by its `authorization` (or Azure's `api-key`).
 ///
-/// `openai-organization` and `openai-project` choose among a key's accounts, as they do with the
-/// API; a listed key has just one, and another organization in the header is refused.
+/// `openai-organization` and `openai-project` choose among a key's accounts, as in the API. A
+/// configured key has one account; a header with another organization is refused.
 pub(super) fn identify(settings: &Settings, headers: &HeaderMap) -> Result<Account, Denied> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let key = match bearer.split_once(' ') {
@@ -75,12 +75,12 @@ pub(super) fn identify(settings: &Settings, headers: &HeaderMap) -> Result<Accou
 }
 
 fn denied(name: &str) -> Denied {
-    // A test below finds every name in the table.
+    // A test checks that every name is in the table.
     let error = ApiError::named(name).unwrap_or(&ApiError::all()[0]);
     Denied { error, object: error.object() }
 }
 
-/// The API shows the first 8 and the last 4 characters.
+/// Masks a key as the API does: shows the first 8 and the last 4 characters.
 fn masked(key: &str) -> String {
     let letters: Vec<char> = key.chars().take(200).collect();
     if letters.len() <= 12 {
@@ -98,7 +98,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty())
 }
 
-/// The Fowler–Noll–Vo hash with 64 bits, which tests can compute too.
+/// The 64-bit FNV-1a hash, which tests can compute too.
 pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()

@@ -1,5 +1,5 @@
-//! How other providers and servers that speak the API word their limits: one row each, after
-//! recorded answers.
+//! The headers and errors with which other providers and model servers report limits, one table
+//! each in `dialects.toml`, taken from recorded responses.
 
 use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
@@ -14,24 +14,24 @@ use crate::account::Rfc3339;
 use crate::clock;
 use crate::openai::duration;
 
-/// Whose words the stand-in uses. Answers that succeed are the same in all of them.
+/// The provider whose limit headers and errors are simulated. Successful responses are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Dialect {
-    /// The API itself: its paths begin with /v1, and its keys are bearer tokens.
+    /// OpenAI's API: paths begin with /v1, and keys are bearer tokens.
     Openai,
-    /// Azure OpenAI: remainders without limits, and the region in a header.
+    /// Azure OpenAI: headers with the remaining amounts but no limits, and one with the region.
     Azure,
     /// OpenRouter.
     Openrouter,
-    /// Gemini behind its compatible paths.
+    /// Gemini's OpenAI-compatible API.
     Gemini,
-    /// Anthropic behind its compatible paths.
+    /// Anthropic's OpenAI-compatible API.
     Anthropic,
     /// Groq.
     Groq,
     /// Mistral.
     Mistral,
-    /// vLLM: slots and a queue, and no limits by the minute, as all that follow.
+    /// vLLM: like the servers below, it has slots and a queue but no limits per minute.
     Vllm,
     /// `SGLang`.
     Sglang,
@@ -44,71 +44,71 @@ pub enum Dialect {
 /// The limits that the headers of one response report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Levels {
-    /// The day's limit of requests where there is one, as recorded; else the minute's.
+    /// The daily limit of requests if there is one, as recorded; else the limit per minute.
     pub(super) requests: Option<Level>,
-    /// The minute's limit of tokens where there is one; else the day's.
+    /// The limit of tokens per minute if there is one; else the daily limit.
     pub(super) tokens: Option<Level>,
 }
 
-/// One dialect's words, a table of `dialects.toml`.
+/// The headers and error bodies of a dialect, a table of `dialects.toml`.
 #[derive(Debug, Deserialize)]
-struct Words {
-    /// As the command line calls it.
+struct Format {
+    /// The name on the command line.
     #[cfg(test)]
     name: String,
-    /// The headers of limit, remainder and reset: of requests, then of tokens; "" for those that
-    /// are not sent.
+    /// The names of the headers for limit, remaining and reset, of requests and then of tokens. ""
+    /// for a header that is not sent.
     #[serde(default)]
     headers: [[String; 3]; 2],
-    /// Whether a header reports when a limit is full again as an RFC 3339 time instead of `6m0s`.
+    /// Whether reset headers have an RFC 3339 time instead of a duration such as `6m0s`.
     #[serde(default)]
     dates: bool,
-    /// Header fields of every response.
+    /// Headers of every response.
     #[serde(default)]
     fixed: Vec<(String, String)>,
-    /// The refusals of a limit of requests and one of tokens; without them those of the API.
+    /// The error bodies for limits of requests and of tokens. Default: those of OpenAI.
     refused: Option<[String; 2]>,
-    /// The same of what is larger than the limit, where that has words of its own.
+    /// The error bodies for a request larger than the limit, if they differ.
     too_large: Option<[String; 2]>,
-    /// The status and the body of a refusal because all slots and the queue are full.
+    /// The status and body of the error when all slots and the queue are full.
     full: (u16, String),
 }
 
 #[derive(Debug, Deserialize)]
 struct File {
-    dialects: Vec<Words>,
+    dialects: Vec<Format>,
 }
 
-/// The words of each dialect, in the order of [`Dialect`].
-static WORDS: LazyLock<File> = LazyLock::new(|| {
+/// The tables of all dialects, in the order of [`Dialect`].
+static FORMATS: LazyLock<File> = LazyLock::new(|| {
     toml::from_str(include_str!("dialects.toml")).expect("the table is valid, as a test shows")
 });
 
 impl Dialect {
-    fn words(self) -> &'static Words {
-        &WORDS.dialects[self as usize]
+    fn format(self) -> &'static Format {
+        &FORMATS.dialects[self as usize]
     }
 
-    /// Whether it is a model server, without limits per minute.
+    /// Whether this is a model server, without limits per minute.
     pub(super) fn is_server(self) -> bool {
         matches!(self, Self::Vllm | Self::Sglang | Self::Tgi | Self::Ollama)
     }
 
-    /// Whether a path belongs to the dialect.
-    pub(super) fn knows(self, path: &str) -> bool {
+    /// Whether the dialect has this path.
+    pub(super) fn has_path(self, path: &str) -> bool {
         self != Self::Openai || path.starts_with("/v1/")
     }
 
-    /// Writes the headers about limits, and the fields of every response.
+    /// Writes the limit headers and the headers of every response.
     pub(super) fn write(self, levels: Option<Levels>, headers: &mut HeaderMap) {
-        let words = self.words();
-        for (name, value) in &words.fixed {
+        let format = self.format();
+        for (name, value) in &format.fixed {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let Some(levels) = levels else { return };
-        for (names, level) in words.headers.iter().zip([levels.requests, levels.tokens]) {
+        for (names, level) in format.headers.iter().zip([levels.requests, levels.tokens]) {
             let Some(level) = level else { continue };
-            let reset = if words.dates {
+            let reset = if format.dates {
                 Rfc3339(clock::wall() + level.reset).to_string()
             } else {
                 duration::format(level.reset)
@@ -122,7 +122,7 @@ impl Dialect {
         }
     }
 
-    /// The body of a refusal.
+    /// The body of a rate limit error.
     pub(super) fn refusal(self, refused: &JointRefusal, model: &str, organization: &str) -> Bytes {
         let JointRefusal { dimension, refusal } = refused;
         let (place, unit) = match dimension.unit() {
@@ -143,23 +143,23 @@ impl Dialect {
             ("{model}", quoted(model)),
             ("{organization}", quoted(organization)),
         ];
-        let words = self.words();
-        let refused = words.too_large.as_ref().filter(|_| refusal.too_large).or(words.refused.as_ref());
-        let refused = refused.or(Self::Openai.words().refused.as_ref());
+        let format = self.format();
+        let refused = format.too_large.as_ref().filter(|_| refusal.too_large).or(format.refused.as_ref());
+        let refused = refused.or(Self::Openai.format().refused.as_ref());
         let template = refused.map_or_else(String::new, |refused| refused[place].clone());
         let body = values.iter().fold(template, |body, (name, value)| body.replace(name, value));
         Bytes::from(body)
     }
 
-    /// The refusal of a request for which there is neither a slot nor a place in the queue.
+    /// The error response when all slots and the queue are full.
     pub(super) fn full(self) -> Reply {
-        let (status, body) = &self.words().full;
+        let (status, body) = &self.format().full;
         let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         Reply::new(status, HeaderValue::from_static("application/json"), Bytes::from_static(body.as_bytes()))
     }
 }
 
-/// Text as it stands within the quotation marks of JSON.
+/// Escapes text for a JSON string, without the quotation marks.
 fn quoted(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()
@@ -174,11 +174,11 @@ mod tests {
 
     #[test]
     fn each_dialect_has_its_words() {
-        let names: Vec<&str> = WORDS.dialects.iter().map(|words| &*words.name).collect();
+        let names: Vec<&str> = FORMATS.dialects.iter().map(|format| &*format.name).collect();
         let dialects: Vec<_> =
             Dialect::value_variants().iter().filter_map(Dialect::to_possible_value).collect();
         assert_eq!(names, dialects.iter().map(clap::builder::PossibleValue::get_name).collect::<Vec<_>>());
-        assert!(Dialect::Openai.words().refused.is_some());
+        assert!(Dialect::Openai.format().refused.is_some());
     }
 
     #[test]

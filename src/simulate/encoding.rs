@@ -1,4 +1,4 @@
-//! Content encodings of answers.
+//! The content encodings of responses.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue};
 use super::fault::Encoding;
 
 impl Encoding {
-    /// What the request accepts, gzip first.
+    /// The encoding for the request's `accept-encoding`; gzip is preferred.
     pub(super) fn accepted(headers: &HeaderMap) -> Self {
         let accepts = |name: &str| {
             headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
@@ -39,8 +39,7 @@ impl Encoding {
         }
     }
 
-    /// Encodes pieces so that each can be decoded as soon as it arrives; the last is followed by
-    /// the coding's end.
+    /// Encodes the pieces with a flush after each, so that the client can decode each on arrival.
     pub(super) fn encode(self, pieces: Vec<Bytes>) -> Vec<Bytes> {
         match self {
             Self::Identity => pieces,
@@ -56,7 +55,7 @@ impl Encoding {
     }
 }
 
-/// The pieces through an encoder over a vector.
+/// Encodes the pieces with an encoder that writes to a vector.
 fn each<E: Write>(
     pieces: Vec<Bytes>,
     mut encoder: E,

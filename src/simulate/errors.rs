@@ -1,5 +1,5 @@
-//! The errors of the API, word for word where they were recorded: the rows of `errors.json`, the
-//! usual one of each status first.
+//! The API's errors, a table in `errors.json`. Recorded errors are verbatim. The first row of a
+//! status is its default error.
 
 use std::sync::LazyLock;
 
@@ -8,22 +8,22 @@ use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// An error that the stand-in can answer with.
+/// An error response of the API.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct ApiError {
-    /// Its name in `--fault` and `x-simulate`.
+    /// The name in `--fault` and `x-simulate`.
     pub name: String,
-    /// Its status.
+    /// The HTTP status.
     #[serde(deserialize_with = "status")]
     pub status: StatusCode,
-    /// The envelope's object, where the API itself writes the answer.
+    /// The value of `error` in the body, for errors of the API itself.
     #[serde(default)]
     error: Value,
-    /// The content type and the words of whoever stands before the API.
+    /// The content type and body, for errors of a proxy in front of the API.
     page: Option<(String, String)>,
 }
 
-/// All rows.
+/// All errors.
 static TABLE: LazyLock<Vec<ApiError>> = LazyLock::new(|| {
     serde_json::from_str(include_str!("errors.json")).expect("the table is valid, as a test shows")
 });
@@ -33,22 +33,22 @@ fn status<'de, D: serde::Deserializer<'de>>(from: D) -> Result<StatusCode, D::Er
 }
 
 impl ApiError {
-    /// Every error.
+    /// All errors.
     pub fn all() -> &'static [Self] {
         &TABLE
     }
 
-    /// The error of this name.
+    /// The error with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         TABLE.iter().find(|error| error.name == name)
     }
 
-    /// The first error with this status, its usual one.
+    /// The default error of this status.
     pub fn with_status(status: u16) -> Option<&'static Self> {
         TABLE.iter().find(|error| error.status.as_u16() == status)
     }
 
-    /// The body's bytes.
+    /// The response body.
     pub fn body(&self) -> Bytes {
         match &self.page {
             Some((_, text)) => Bytes::copy_from_slice(text.as_bytes()),
@@ -56,7 +56,7 @@ impl ApiError {
         }
     }
 
-    /// What stands under `error`, for a stream that hides it too.
+    /// The value of `error`, for a body or for an event of a stream.
     pub fn object(&self) -> Value {
         match &self.page {
             Some((_, text)) => {
@@ -66,7 +66,7 @@ impl ApiError {
         }
     }
 
-    /// Whether the API documents a `Retry-After` for it: temporary refusals and overload.
+    /// Whether the API documents a `Retry-After` for this error: rate limits and overload.
     pub fn suggests_retry(&self) -> bool {
         matches!(&*self.name, "server_is_overloaded" | "slow_down" | "slow_down_503" | "model_overloaded")
             || self.name.starts_with("rate_limit_")

@@ -1,4 +1,4 @@
-//! One request and its response, step by step.
+//! The handling of one request, from its arrival to its response.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::clock;
 
 use super::Simulator;
-use super::answer::{self, Content, Question, Reply};
+use super::answer::{self, Content, Reply, ReplyInput};
 use super::ask::Ask;
 use super::body::{Body, Cut};
 use super::credential::{fnv1a, identify};
@@ -26,59 +26,59 @@ use super::errors::ApiError;
 use super::fault::{Directive, Encoding, Fault, JOB_HEADER};
 use super::latency::Latency;
 use super::limiter::Price;
-use super::manner::Manner;
 use super::multipart::{self, Part};
+use super::response_plan::ResponsePlan;
 use super::route::{Inference, Route};
 use super::schedule::OutageKind;
 use super::session;
 use super::settings::LimitHeaders;
-use super::wire::Fate;
+use super::wire::WireFault;
 
-/// Counts a request as under way until its body has ended or was dropped.
+/// Guard of a request in flight: counts it, and holds its slot, until the response body is dropped.
 #[derive(Debug)]
-pub(super) struct UnderWay(Simulator, Option<OwnedSemaphorePermit>);
+pub(super) struct InFlight(Simulator, Option<OwnedSemaphorePermit>);
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.state().recorder.left();
     }
 }
 
 impl Simulator {
-    /// Answers one request. An error closes the connection without an answer.
+    /// Handles one request. An error closes the connection without a response.
     pub(super) async fn exchange(
         &self,
         mut request: Request<Incoming>,
-        fate: Arc<Fate>,
-        place: &session::Place,
+        wire_fault: Arc<WireFault>,
+        session_slot: &session::SessionSlot,
     ) -> Result<Response<Body>, Cut> {
-        if let Some(agreed) = session::agree(self, &mut request, &fate, place) {
-            return Ok(agreed);
+        if let Some(response) = session::accept_handshake(self, &mut request, &wire_fault, session_slot) {
+            return Ok(response);
         }
         let (parts, body) = request.into_parts();
         if parts.uri.path().starts_with("/simulate/") {
             return Ok(self.control(&parts, body).await);
         }
-        let (mut manner, attempt, mut under_way) = self.arrive(&parts, fate);
+        let (mut plan, attempt, mut in_flight) = self.arrive(&parts, wire_fault);
         let directive = Directive::parse(&parts.headers);
-        let read = Limited::new(body, manner.settings.max_body).collect().await;
+        let read = Limited::new(body, plan.settings.max_body).collect().await;
         let (reply, fault) = match (read, directive) {
             (Ok(body), Ok(directive)) => {
-                manner.directive = directive;
-                // Boxed, because a connection holds it only while a request is under way.
-                Box::pin(self.work(&parts, body.to_bytes(), attempt, &mut manner)).await?
+                plan.directive = directive;
+                // Boxed, so that idle connections do not reserve its memory.
+                Box::pin(self.handle(&parts, body.to_bytes(), attempt, &mut plan)).await?
             }
             (Ok(_), Err(problem)) => (bad_request(Some("x-simulate"), &problem.to_string()), None),
             (Err(error), _) if error.is::<LengthLimitError>() => (error_reply("payload_too_large"), None),
             (Err(_), _) => return Err(Cut),
         };
         self.state().recorder.answered(reply.status.as_u16());
-        under_way.1 = manner.slot.take();
-        Ok(manner.dress(reply, fault).map(|body| body.with(under_way)))
+        in_flight.1 = plan.slot.take();
+        Ok(plan.build(reply, fault).map(|body| body.with(in_flight)))
     }
 
-    /// Counts a new request, and decides how it is answered.
-    fn arrive(&self, parts: &Parts, fate: Arc<Fate>) -> (Manner, u32, UnderWay) {
+    /// Counts a new request, and prepares its response.
+    fn arrive(&self, parts: &Parts, wire_fault: Arc<WireFault>) -> (ResponsePlan, u32, InFlight) {
         let job = parts.headers.get(JOB_HEADER).and_then(|value| value.to_str().ok());
         let declares_retry =
             parts.headers.get("x-stainless-retry-count").is_some_and(|count| count.as_bytes() != b"0");
@@ -89,11 +89,11 @@ impl Simulator {
             let attempt = state.recorder.arrived(second, job, declares_retry);
             (Arc::clone(&state.settings), attempt, state.rng.u128(..))
         };
-        let manner = Manner {
+        let plan = ResponsePlan {
             settings,
             directive: Directive::default(),
             accepted: Encoding::accepted(&parts.headers),
-            fate,
+            wire_fault,
             request_id,
             account: None,
             processing: None,
@@ -101,26 +101,26 @@ impl Simulator {
             all_levels: None,
             slot: None,
         };
-        (manner, attempt, UnderWay(self.clone(), None))
+        (plan, attempt, InFlight(self.clone(), None))
     }
 
-    /// Answers one turn of a session, and says how its limits stand. One that only warms up is
-    /// charged nothing.
+    /// Handles one turn of a WebSocket session. Returns the reply and the limits' levels. A turn
+    /// with `warms_up` is not charged.
     pub(super) async fn turn(
         &self,
         parts: &Parts,
         body: Bytes,
         warms_up: bool,
-        fate: &Arc<Fate>,
+        wire_fault: &Arc<WireFault>,
     ) -> Result<(Reply, Vec<Value>), Cut> {
-        let (mut manner, attempt, _under_way) = self.arrive(parts, Arc::clone(fate));
-        manner.directive = match Directive::parse(&parts.headers) {
+        let (mut plan, attempt, _in_flight) = self.arrive(parts, Arc::clone(wire_fault));
+        plan.directive = match Directive::parse(&parts.headers) {
             Ok(directive) => Directive { free: warms_up, ..directive },
             Err(problem) => return Ok((bad_request(Some("x-simulate"), &problem.to_string()), Vec::new())),
         };
-        let (reply, _) = Box::pin(self.work(parts, body, attempt, &mut manner)).await?;
+        let (reply, _) = Box::pin(self.handle(parts, body, attempt, &mut plan)).await?;
         self.state().recorder.answered(reply.status.as_u16());
-        let now = manner.all_levels.unwrap_or_default();
+        let now = plan.all_levels.unwrap_or_default();
         let limits = [("requests", now.requests), ("tokens", now.tokens)].into_iter().filter_map(|(name, level)| {
             let level = level?;
             let reset = level.reset.as_secs_f64();
@@ -129,29 +129,29 @@ impl Simulator {
         Ok((reply, limits.collect()))
     }
 
-    /// The steps from a complete request to its response, with the fault that the body gets.
-    async fn work(
+    /// Handles a complete request. Returns the reply and the fault of its body, if any.
+    async fn handle(
         &self,
         parts: &Parts,
         body: Bytes,
         attempt: u32,
-        manner: &mut Manner,
+        plan: &mut ResponsePlan,
     ) -> Result<(Reply, Option<Fault>), Cut> {
-        let settings = Arc::clone(&manner.settings);
-        self.wait(manner.directive.before, settings.before).await;
-        let outage = self.weather(clock::now()).outage;
+        let settings = Arc::clone(&plan.settings);
+        self.wait(plan.directive.before, settings.before).await;
+        let outage = self.outage_status(clock::now()).outage;
         match outage {
             Some(OutageKind::Refused) => {
-                manner.fate.reset();
+                plan.wire_fault.reset();
                 return Err(Cut);
             }
             Some(OutageKind::Fault(fault)) => {
-                return self.fail(fault, manner).await.map(|reply| (reply, None));
+                return self.fail(fault, plan).await.map(|reply| (reply, None));
             }
             None => {}
         }
         match identify(&settings, &parts.headers) {
-            Ok(account) => manner.account = Some(account),
+            Ok(account) => plan.account = Some(account),
             Err(denied) => {
                 let mut reply = Reply::error(denied.error);
                 reply.content = Content::Whole(json!({ "error": denied.object }).to_string().into());
@@ -159,9 +159,9 @@ impl Simulator {
             }
         }
         let path = parts.uri.path();
-        let is_known = settings.dialect.is_none_or(|dialect| dialect.knows(path));
+        let is_known = settings.dialect.is_none_or(|dialect| dialect.has_path(path));
         let route = if is_known { Route::of(&parts.method, path) } else { Route::Unknown };
-        if manner.directive.echo || route == Route::Echo {
+        if plan.directive.echo || route == Route::Echo {
             return Ok((echo(parts, &body), None));
         }
         let form = multipart::parts(&parts.headers, &body).unwrap_or_default();
@@ -169,73 +169,73 @@ impl Simulator {
             Ok(ask) => ask,
             Err(reply) => return Ok((*reply, None)),
         };
-        let fault = self.state().draw_fault(&manner.directive, attempt);
+        let fault = self.state().draw_fault(&plan.directive, attempt);
         if let Some(fault @ Fault::Error(_)) = fault
             && !settings.count_failed
         {
-            return self.fail(fault, manner).await.map(|reply| (reply, None));
+            return self.fail(fault, plan).await.map(|reply| (reply, None));
         }
-        if let Route::Inference(work) = route
-            && !manner.directive.free
+        if let Route::Inference(endpoint) = route
+            && !plan.directive.free
         {
-            if let Some(refused) = self.admit(work, &ask, manner) {
+            if let Some(refused) = self.admit(endpoint, &ask, plan) {
                 return Ok((refused, None));
             }
-            let told = match settings.limit_headers {
+            let reported = match settings.limit_headers {
                 LimitHeaders::AsMeasured => {
-                    work.tells_limits(ask.streams()) && !matches!(fault, Some(Fault::Error(_)))
+                    endpoint.reports_limits(ask.streams()) && !matches!(fault, Some(Fault::Error(_)))
                 }
                 LimitHeaders::All => true,
                 LimitHeaders::None => false,
             };
-            if !told || manner.directive.without_limit_headers {
-                manner.levels = None;
+            if !reported || plan.directive.without_limit_headers {
+                plan.levels = None;
             }
         }
         if let Some(slots) = &self.0.slots {
             let Ok(slot) = slots.take().await else {
                 return Ok((settings.dialect.unwrap_or(Dialect::Openai).full(), None));
             };
-            manner.slot = Some(slot);
+            plan.slot = Some(slot);
         }
-        manner.processing = Some(self.wait(manner.directive.after, settings.after).await);
-        let question = Question {
+        plan.processing = Some(self.wait(plan.directive.after, settings.after).await);
+        let input = ReplyInput {
             route,
             query: parts.uri.query().unwrap_or_default(),
             ask: &ask,
             form: &form,
             serial: self.next_serial(),
             created: clock::wall().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
-            words: manner.directive.chunks.unwrap_or(settings.output_tokens),
+            words: plan.directive.chunks.unwrap_or(settings.output_tokens),
         };
         match fault {
-            None => Ok((answer::answer(&question, &self.0.store), None)),
+            None => Ok((answer::answer(&input, &self.0.store), None)),
             Some(Fault::HiddenErrorStream(error)) if ask.streams() => {
-                self.note(Fault::HiddenErrorStream(error));
-                Ok((Reply::events(answer::hidden_error(&question, error), 0), None))
+                self.count_fault(Fault::HiddenErrorStream(error));
+                Ok((Reply::events(answer::hidden_error(&input, error), 0), None))
             }
-            Some(fault) if fault.spoils_the_body() => {
-                self.note(fault);
-                Ok((answer::answer(&question, &self.0.store), Some(fault)))
+            Some(fault) if fault.is_body_fault() => {
+                self.count_fault(fault);
+                Ok((answer::answer(&input, &self.0.store), Some(fault)))
             }
-            Some(fault) => self.fail(fault, manner).await.map(|reply| (reply, None)),
+            Some(fault) => self.fail(fault, plan).await.map(|reply| (reply, None)),
         }
     }
 
-    /// Applies a fault that needs no regular response.
-    async fn fail(&self, fault: Fault, manner: &Manner) -> Result<Reply, Cut> {
-        self.note(fault);
+    /// Applies a fault that replaces the regular response.
+    async fn fail(&self, fault: Fault, plan: &ResponsePlan) -> Result<Reply, Cut> {
+        self.count_fault(fault);
         match fault {
             Fault::Error(error) | Fault::HiddenErrorStream(error) => {
                 let mut reply = Reply::error(error);
-                if manner.settings.retry_after && error.suggests_retry() {
+                if plan.settings.retry_after && error.suggests_retry() {
                     reply.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 }
                 Ok(reply)
             }
             Fault::StallHead | Fault::StallBody | Fault::SlowBody => std::future::pending().await,
             Fault::Garbage => {
-                manner.fate.garble();
+                plan.wire_fault.garble();
                 Ok(Reply::json("{}"))
             }
             Fault::ResetBeforeHead
@@ -243,35 +243,35 @@ impl Simulator {
             | Fault::Truncate
             | Fault::CloseWithoutDone
             | Fault::LieContentLength => {
-                manner.fate.reset();
+                plan.wire_fault.reset();
                 Err(Cut)
             }
         }
     }
 
-    fn note(&self, fault: Fault) {
+    fn count_fault(&self, fault: Fault) {
         let mut state = self.state();
         let second = state.second(clock::now());
         state.recorder.failed(second, fault.as_str());
     }
 
-    /// Asks the limiter. Returns the refusal, if it is one.
-    fn admit(&self, work: Inference, ask: &Ask, manner: &mut Manner) -> Option<Reply> {
-        let account = manner.account.clone().unwrap_or_default();
+    /// Charges the limiter. Returns the error response if it refuses the request.
+    fn admit(&self, endpoint: Inference, ask: &Ask, plan: &mut ResponsePlan) -> Option<Reply> {
+        let account = plan.account.clone().unwrap_or_default();
         let price =
-            Price { requests: 1, tokens: ask.charged(flat_charge(work, ask), manner.settings.charge) };
+            Price { requests: 1, tokens: ask.charged(flat_charge(endpoint, ask), plan.settings.charge) };
         let (result, levels) = self.state().admit(&account, ask.model(), price, clock::now());
-        manner.levels = Some(levels);
-        manner.all_levels = Some(levels);
+        plan.levels = Some(levels);
+        plan.all_levels = Some(levels);
         let refused = result.err()?;
-        if manner.settings.limit_headers != LimitHeaders::All {
-            manner.levels = None;
+        if plan.settings.limit_headers != LimitHeaders::All {
+            plan.levels = None;
         }
-        let dialect = manner.settings.dialect.unwrap_or(Dialect::Openai);
+        let dialect = plan.settings.dialect.unwrap_or(Dialect::Openai);
         let body = dialect.refusal(&refused, ask.model(), &account.organization);
         let json = HeaderValue::from_static("application/json; charset=utf-8");
         let mut reply = Reply::new(StatusCode::TOO_MANY_REQUESTS, json, body);
-        if manner.settings.retry_after && !refused.refusal.too_large {
+        if plan.settings.retry_after && !refused.refusal.too_large {
             // Whole seconds, at least one, as documented.
             let seconds = refused.refusal.wait.as_millis().div_ceil(1_000).max(1);
             reply.headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
@@ -279,9 +279,9 @@ impl Simulator {
         Some(reply)
     }
 
-    /// Waits as asked for, else as configured. Returns how long that was.
-    async fn wait(&self, asked: Option<Duration>, usual: Latency) -> Duration {
-        let time = match (asked, usual) {
+    /// Waits for the requested latency, else a sample of the configured one. Returns the latency.
+    async fn wait(&self, requested: Option<Duration>, usual: Latency) -> Duration {
+        let time = match (requested, usual) {
             (Some(time), _) | (None, Latency::Fixed(time)) => time,
             (None, drawn) => drawn.sample(&mut self.state().rng),
         };
@@ -292,9 +292,9 @@ impl Simulator {
     }
 }
 
-/// Tokens above the input that were measured for a request of this kind.
-fn flat_charge(work: Inference, ask: &Ask) -> u64 {
-    match work {
+/// The tokens charged in addition to the input, as measured for this kind of request.
+fn flat_charge(endpoint: Inference, ask: &Ask) -> u64 {
+    match endpoint {
         Inference::Chat => ask.message_count() + 2,
         Inference::Responses if ask.tools.is_some_and(|tools| tools.elements > 0) => 19 + 217,
         Inference::Responses => 19,
@@ -307,7 +307,7 @@ fn flat_charge(work: Inference, ask: &Ask) -> u64 {
     }
 }
 
-/// Parses the body of a request with a model; other requests are not parsed.
+/// Parses the body of a request that names a model. Other requests are not parsed.
 fn read_ask(route: Route<'_>, body: &Bytes, form: &[Part]) -> Result<Ask, Box<Reply>> {
     if !matches!(route, Route::Inference(_) | Route::ResponseInputTokens) {
         return Ok(Ask::default());
@@ -346,7 +346,7 @@ fn error_reply(name: &str) -> Reply {
     Reply::error(ApiError::named(name).unwrap_or(&ApiError::all()[0]))
 }
 
-/// Returns the request's own content in the response.
+/// A response that contains the request.
 fn echo(parts: &Parts, body: &Bytes) -> Reply {
     const WHOLE: usize = 64 << 10;
     let headers: Vec<_> = parts

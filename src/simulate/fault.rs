@@ -1,4 +1,4 @@
-//! What can go wrong with an answer, and how a request or a setting asks for it.
+//! The simulated faults, and the `x-simulate` header that requests them.
 
 use std::time::Duration;
 
@@ -7,36 +7,35 @@ use http::{HeaderMap, HeaderValue};
 use super::errors::ApiError;
 use super::notation::{Problem, duration, fraction};
 
-/// One way for an answer to go wrong.
+/// A simulated fault of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// An error answer.
+    /// An error response.
     Error(&'static ApiError),
-    /// The connection is reset before the head of the answer.
+    /// The connection is reset before the response head.
     ResetBeforeHead,
-    /// The connection is reset half-way through the body.
+    /// The connection is reset halfway through the body.
     ResetMidBody,
-    /// The head never comes.
+    /// The head is never sent.
     StallHead,
-    /// The body stops half-way and the connection stays open.
+    /// The body stops halfway with the connection open.
     StallBody,
-    /// The body ends half-way, cleanly.
+    /// The body ends cleanly halfway.
     Truncate,
-    /// Bytes that are not HTTP, then the end.
+    /// Bytes that are not HTTP, then the end of the connection.
     Garbage,
-    /// The body trickles.
+    /// The body is sent in small pieces with pauses.
     SlowBody,
-    /// A stream with status 200 that carries an error; an answer that is no stream gets the error
-    /// itself.
+    /// A stream with status 200 that contains an error. Without a stream, an error response.
     HiddenErrorStream(&'static ApiError),
-    /// A stream that ends cleanly, but without its last event.
+    /// A stream that ends cleanly without its last event.
     CloseWithoutDone,
     /// A `content-length` larger than the body, then the end of the connection.
     LieContentLength,
 }
 
 impl Fault {
-    /// The faults that are not error answers, by their names.
+    /// The faults that are not error responses, with their names.
     const PLAIN: [(&'static str, Self); 9] = [
         ("reset-before-head", Self::ResetBeforeHead),
         ("reset-mid-body", Self::ResetMidBody),
@@ -50,15 +49,15 @@ impl Fault {
     ];
     const HIDDEN: &'static str = "hidden-error-stream";
 
-    /// The names of the faults that are not error answers.
+    /// The names of the faults that are not error responses.
     pub fn names() -> impl Iterator<Item = &'static str> {
         Self::PLAIN.into_iter().map(|(name, _)| name).chain([Self::HIDDEN])
     }
 
-    /// Reads a fault's name, an error's name, or a status.
+    /// Parses a fault's name, an error's name, or a status.
     ///
-    /// `reset` and `stall` are short for the ones before the head; `hidden:NAME` hides the error
-    /// NAME in a stream.
+    /// `reset` and `stall` are the faults before the head. `hidden:NAME` sends the error NAME in a
+    /// stream.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let text = match text {
             "reset" => "reset-before-head",
@@ -75,8 +74,8 @@ impl Fault {
         }
     }
 
-    /// Whether an answer begins well, and its body meets the fault.
-    pub(super) const fn spoils_the_body(self) -> bool {
+    /// Whether the response head is regular and the fault is in the body.
+    pub(super) const fn is_body_fault(self) -> bool {
         matches!(
             self,
             Self::ResetMidBody
@@ -88,7 +87,7 @@ impl Fault {
         )
     }
 
-    /// The name that it is counted under.
+    /// The name in the counters.
     pub fn as_str(self) -> &'static str {
         if let Self::Error(error) = self {
             return &error.name;
@@ -110,44 +109,44 @@ fn error(text: &str) -> Result<&'static ApiError, Problem> {
     })
 }
 
-/// What one request asks for in its `x-simulate` header.
+/// The content of a request's `x-simulate` header.
 ///
-/// Items are `name=value`, between `;`, `,` or blanks: `status=503; times=2; retry-after=1`.
+/// Items are `name=value`, separated by `;`, `,` or blanks: `status=503; times=2; retry-after=1`.
 #[derive(Clone, Debug, Default)]
 pub struct Directive {
     /// `error=NAME`, `status=NUMBER` or `fault=NAME`.
     pub fault: Option<Fault>,
-    /// Nothing is charged for it. No header asks for this: it is what warms up a session.
+    /// Whether the request is not charged. Set for a session's warm-up, not by the header.
     pub free: bool,
-    /// `times=N`: only the first N attempts of the job (see [`JOB_HEADER`]) meet the fault.
+    /// `times=N`: only the first N attempts of the job (see [`JOB_HEADER`]) have the fault.
     pub times: Option<u32>,
-    /// `rate=0..1`: how likely the fault is.
+    /// `rate=0..1`: the probability of the fault.
     pub rate: Option<f64>,
     /// `before=TIME`: latency before admission, instead of the configured one.
     pub before: Option<Duration>,
     /// `after=TIME`: latency between admission and head, instead of the configured one.
     pub after: Option<Duration>,
-    /// `chunks=N`: words in the answer, which are the chunks of a stream.
+    /// `chunks=N`: words in the response, each a chunk of a stream.
     pub chunks: Option<u32>,
-    /// `chunk-delay=TIME`: between the chunks of a stream, and between the pieces of a `slow-body`.
+    /// `chunk-delay=TIME`: delay between the chunks of a stream or the pieces of a `slow-body`.
     pub chunk_delay: Option<Duration>,
-    /// `encoding=gzip|deflate|identity`, whatever the request accepts.
+    /// `encoding=gzip|deflate|identity`: the content encoding, regardless of `accept-encoding`.
     pub encoding: Option<Encoding>,
-    /// `retry-after=…`, `retry-after-ms=…`, `should-retry=…`: put on the answer as they are.
+    /// `retry-after=…`, `retry-after-ms=…`, `should-retry=…`: headers of the response.
     pub answer_headers: Vec<(&'static str, HeaderValue)>,
-    /// `headers=none`: no limit headers on this answer.
+    /// `headers=none`: no limit headers on the response.
     pub without_limit_headers: bool,
-    /// `echo`: the answer tells what arrived.
+    /// `echo`: respond with the content of the request.
     pub echo: bool,
 }
 
-/// The request header that names the job that an attempt belongs to.
+/// The request header with the name of the job that an attempt belongs to.
 pub const JOB_HEADER: &str = "x-job-id";
 
 /// A content encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// As it is.
+    /// No encoding.
     Identity,
     /// RFC 1952.
     Gzip,
@@ -156,7 +155,7 @@ pub enum Encoding {
 }
 
 impl Directive {
-    /// Reads the `x-simulate` header, if there is one.
+    /// Parses the `x-simulate` header. Returns the default without one.
     pub fn parse(headers: &HeaderMap) -> Result<Self, Problem> {
         let mut directive = Self::default();
         let Some(value) = headers.get("x-simulate") else { return Ok(directive) };

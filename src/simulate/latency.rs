@@ -1,22 +1,22 @@
-//! How long the upstream takes.
+//! The distributions of simulated latency.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
 
 use super::notation::{Problem, duration};
 
-/// A distribution of times.
+/// A distribution of latencies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Latency {
-    /// Always the same.
+    /// A constant.
     Fixed(Duration),
-    /// Anything from the first to the second, equally likely.
+    /// The uniform distribution from the first to the second.
     Uniform(Duration, Duration),
-    /// Log-normal, by its median and its 99th percentile: how response times really spread.
+    /// The log-normal distribution, which real response times resemble.
     LogNormal {
-        /// Half are shorter.
+        /// The 50th percentile.
         median: Duration,
-        /// One in a hundred is longer.
+        /// The 99th percentile.
         p99: Duration,
     },
 }
@@ -27,11 +27,11 @@ impl Default for Latency {
     }
 }
 
-/// How many standard deviations the 99th percentile lies above the median.
+/// The 99th percentile of the standard normal distribution.
 const P99_DEVIATIONS: f64 = 2.326;
 
 impl Latency {
-    /// Reads `50ms`, `50ms..2s` (uniform) or `300ms~2s` (log-normal: median and 99th percentile).
+    /// Parses `50ms`, `50ms..2s` (uniform) or `300ms~2s` (log-normal: median and 99th percentile).
     pub fn parse(text: &str) -> Result<Self, Problem> {
         if let Some((from, to)) = text.split_once("..") {
             let (from, to) = (duration(from)?, duration(to)?);
@@ -50,14 +50,14 @@ impl Latency {
         Ok(Self::Fixed(duration(text)?))
     }
 
-    /// Draws one.
+    /// Draws a sample.
     pub fn sample(self, rng: &mut fastrand::Rng) -> Duration {
         match self {
             Self::Fixed(time) => time,
             Self::Uniform(from, to) => from + to.saturating_sub(from).mul_f64(rng.f64()),
             Self::LogNormal { median, p99 } => {
                 let sigma = (p99.as_secs_f64() / median.as_secs_f64()).ln() / P99_DEVIATIONS;
-                // Box and Muller; 1 − [0, 1) is never 0, so the logarithm is finite.
+                // Box–Muller transform. `1.0 - rng.f64()` is never 0, so the logarithm is finite.
                 let normal = (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (TAU * rng.f64()).cos();
                 median.mul_f64((sigma * normal).exp().min(1_000.0))
             }

@@ -1,4 +1,4 @@
-//! A listener for a stand-in, which refuses connections on schedule.
+//! The simulator's TCP listener, which closes during outages of the kind `refused`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,68 +14,66 @@ use super::schedule::OutageKind;
 use super::settings::Settings;
 use super::{Simulator, Stop};
 
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Between attempts to listen again after an outage, while something else has the address; and
-/// after a failure to accept.
-const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// The timeout of a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The delay before the next attempt to bind after an outage, or to accept after an error.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// A stand-in that serves a listener. Dropping it is a [`Running::stop`] without grace.
+/// A running simulator with a listener. Dropping it aborts its connections.
 #[derive(Debug)]
 pub struct Running {
     simulator: Simulator,
     address: SocketAddr,
-    orders: watch::Sender<Order>,
+    shutdown: watch::Sender<ShutdownState>,
 }
 
-/// What the listener and its connections are told.
+/// The state of shutdown, for the listener and its connections, in order of urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Order {
+enum ShutdownState {
     Serve,
-    Finish,
+    Drain,
     Abort,
 }
 
-/// Serves a listener on the calling runtime from now on.
+/// Serves `listener` in a task of the current runtime.
 ///
 /// # Errors
-/// When the listener has no address.
+/// The listener has no local address.
 pub async fn serve(settings: Settings, listener: TcpListener) -> io::Result<Running> {
     let address = listener.local_addr()?;
     let tls = settings.tls.clone().map(TlsAcceptor::from);
     let simulator = Simulator::new(settings);
-    let orders = watch::Sender::new(Order::Serve);
-    let server = Server { simulator: simulator.clone(), address, tls, orders: orders.subscribe() };
+    let shutdown = watch::Sender::new(ShutdownState::Serve);
+    let server = Server { simulator: simulator.clone(), address, tls, shutdown: shutdown.subscribe() };
     clock::spawn(server.run(listener));
-    Ok(Running { simulator, address, orders })
+    Ok(Running { simulator, address, shutdown })
 }
 
 impl Running {
-    /// Where it listens.
+    /// The address of the listener.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The stand-in behind the listener.
+    /// The simulator behind the listener.
     pub fn simulator(&self) -> &Simulator {
         &self.simulator
     }
 
-    /// Stops to listen at once, lets requests under way finish for at most `grace`, then cuts them
-    /// off.
+    /// Closes the listener, waits up to `grace` for the requests in flight, then aborts them.
     ///
     /// # Cancel safety
-    /// Dropping it cuts them off at once.
+    /// Dropping it aborts the requests at once.
     pub async fn stop(self, grace: Duration) {
-        self.orders.send_replace(Order::Finish);
-        // In time or not, what is left is cut off by the drop.
-        clock::timeout_at(clock::now() + grace, self.orders.closed()).await.ok();
+        self.shutdown.send_replace(ShutdownState::Drain);
+        // The drop aborts the requests that are left.
+        clock::timeout_at(clock::now() + grace, self.shutdown.closed()).await.ok();
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.orders.send_replace(Order::Abort);
+        self.shutdown.send_replace(ShutdownState::Abort);
     }
 }
 
@@ -83,7 +81,7 @@ struct Server {
     simulator: Simulator,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
-    orders: watch::Receiver<Order>,
+    shutdown: watch::Receiver<ShutdownState>,
 }
 
 impl Server {
@@ -92,25 +90,25 @@ impl Server {
         let resets = watch::Sender::new(());
         let mut revisions = self.simulator.0.revision.subscribe();
         loop {
-            let weather = self.simulator.weather(clock::now());
-            if weather.outage == Some(OutageKind::Refused) {
+            let outage_status = self.simulator.outage_status(clock::now());
+            if outage_status.outage == Some(OutageKind::Refused) {
                 if listener.take().is_some() {
                     resets.send_replace(());
                 }
             } else if listener.is_none() {
                 listener = TcpListener::bind(self.address).await.ok();
             }
-            let retry = (listener.is_none() && weather.outage != Some(OutageKind::Refused))
-                .then(|| clock::now() + TRY_AGAIN);
+            let retry = (listener.is_none() && outage_status.outage != Some(OutageKind::Refused))
+                .then(|| clock::now() + RETRY_DELAY);
             tokio::select! {
                 biased;
-                () = reached(&mut self.orders, Order::Finish) => return,
+                () = reached(&mut self.shutdown, ShutdownState::Drain) => return,
                 _ = revisions.changed() => {}
-                () = sleep_until(retry.or(weather.until)) => {}
+                () = sleep_until(retry.or(outage_status.until)) => {}
                 accepted = accept(listener.as_ref()) => match accepted {
                     Ok(stream) => self.start(stream, &resets),
-                    // Out of files, most likely: it passes.
-                    Err(_) => clock::sleep(TRY_AGAIN).await,
+                    // Most likely out of file descriptors, which is temporary.
+                    Err(_) => clock::sleep(RETRY_DELAY).await,
                 },
             }
         }
@@ -119,13 +117,13 @@ impl Server {
     fn start(&self, stream: TcpStream, resets: &watch::Sender<()>) {
         let (simulator, tls) = (self.simulator.clone(), self.tls.clone());
         let (mut finish, mut abort, mut reset) =
-            (self.orders.clone(), self.orders.clone(), resets.subscribe());
+            (self.shutdown.clone(), self.shutdown.clone(), resets.subscribe());
         clock::spawn(async move {
-            // Answers leave at once, whatever their size.
+            // Send small responses without delay.
             stream.set_nodelay(true).ok();
             let stop = async {
                 tokio::select! {
-                    () = reached(&mut finish, Order::Finish) => Stop::Gently,
+                    () = reached(&mut finish, ShutdownState::Drain) => Stop::Graceful,
                     Ok(()) = reset.changed() => Stop::Reset,
                 }
             };
@@ -133,7 +131,8 @@ impl Server {
                 match tls {
                     None => simulator.serve_wire(stream, reset_tcp, stop).await,
                     Some(tls) => {
-                        let handshake = clock::timeout_at(clock::now() + HANDSHAKE, tls.accept(stream));
+                        let handshake =
+                            clock::timeout_at(clock::now() + HANDSHAKE_TIMEOUT, tls.accept(stream));
                         if let Ok(Ok(stream)) = handshake.await {
                             let on_reset: fn(&_) = |stream: &tokio_rustls::server::TlsStream<TcpStream>| {
                                 reset_tcp(stream.get_ref().0);
@@ -145,13 +144,13 @@ impl Server {
             };
             tokio::select! {
                 () = serve => {}
-                () = reached(&mut abort, Order::Abort) => {}
+                () = reached(&mut abort, ShutdownState::Abort) => {}
             }
         });
     }
 }
 
-/// Makes the close of a socket a reset. A socket that is gone needs none.
+/// Makes the next close of the socket a reset. Fails only on a closed socket, which needs none.
 fn reset_tcp(stream: &TcpStream) {
     stream.set_zero_linger().ok();
 }
@@ -170,7 +169,7 @@ async fn sleep_until(deadline: Option<clock::Instant>) {
     }
 }
 
-/// Waits for an order at least as urgent as this. A lost sender is the most urgent.
-async fn reached(orders: &mut watch::Receiver<Order>, order: Order) {
-    orders.wait_for(|given| *given >= order).await.ok();
+/// Waits for a state at least as urgent as `state`, or for the sender's drop.
+async fn reached(shutdown: &mut watch::Receiver<ShutdownState>, state: ShutdownState) {
+    shutdown.wait_for(|given| *given >= state).await.ok();
 }

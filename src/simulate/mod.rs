@@ -1,11 +1,11 @@
-//! A stand-in for the OpenAI API: its limiter, its answers, its errors and its bad days.
+//! A simulator of the OpenAI API: its rate limits, responses, errors and failures.
 //!
-//! It shares the wire format with the proxy and nothing else. Above all it has its own arithmetic
-//! of limits, so that a mistake in the proxy's cannot cancel itself out.
+//! It shares only the wire format with the proxy. It has its own rate limit arithmetic, so that an
+//! error in the proxy's arithmetic shows.
 //!
-//! A request goes through [`exchange`](self) in the order of the API's own edge: arrive → outage? →
-//! latency before → key → operation → price → limiter → latency after → fault? → answer.
-//! [`Simulator`] is the whole; [`serve`] puts it behind a listener.
+//! The stages of a request, in the API's order: latency before admission → outage → key →
+//! operation → cost → limiter → latency after admission → fault → response. [`Simulator`] holds
+//! the state; [`serve`] adds a listener.
 
 mod answer;
 mod args;
@@ -21,9 +21,9 @@ mod fault;
 mod latency;
 pub mod limiter;
 mod listener;
-mod manner;
 mod multipart;
 mod notation;
+mod response_plan;
 mod route;
 mod schedule;
 mod session;
@@ -58,11 +58,11 @@ pub use settings::{Account, Charge, LimitHeaders, Limits, Settings, shape};
 pub use stats::{Second, Stats};
 
 use slots::Slots;
-use state::{State, Weather};
+use state::{OutageStatus, State};
 use store::Store;
-use wire::{Fate, Wire};
+use wire::{Wire, WireFault};
 
-/// A stand-in. Clones are the same one.
+/// A handle to one simulated API. Clones share its state.
 #[derive(Clone, Debug)]
 pub struct Simulator(Arc<Inner>);
 
@@ -77,7 +77,7 @@ struct Inner {
 }
 
 impl Simulator {
-    /// A stand-in whose schedules begin now.
+    /// Creates a simulated API whose schedules start now.
     pub fn new(settings: Settings) -> Self {
         let slots = settings.slots.map(|slots| Slots::new(slots, settings.queue));
         Self(Arc::new(Inner {
@@ -94,13 +94,13 @@ impl Simulator {
         self.state().stats(clock::now())
     }
 
-    /// Starts anew: schedules, limits, counts and the random generator. Files and responses stay.
+    /// Resets schedules, limits, counts and the random generator. Keeps files and stored responses.
     pub fn reset(&self) {
         self.state().reset(clock::now());
         self.0.revision.send_modify(|revision| *revision += 1);
     }
 
-    /// Changes settings while it runs.
+    /// Changes the settings of a running simulator.
     pub fn set(&self, change: &Change) -> Result<(), Problem> {
         let now = clock::now();
         let mut state = self.state();
@@ -111,7 +111,7 @@ impl Simulator {
         Ok(())
     }
 
-    /// Serves one connection, HTTP/1.1 or HTTP/2 in clear text, until its client is done with it.
+    /// Serves one connection, HTTP/1.1 or HTTP/2 in clear text, until it closes.
     ///
     /// # Cancel safety
     /// Dropping it closes the connection.
@@ -123,57 +123,58 @@ impl Simulator {
         self.serve_wire(io, |_| {}, std::future::pending()).await;
     }
 
-    /// Serves one connection with a way to make the transport's close a reset, and an event that
-    /// ends it after the request under way.
+    /// Serves one connection until it closes or `stop` resolves. `on_reset` makes the next close of
+    /// the transport a reset.
     async fn serve_wire<T>(&self, io: T, on_reset: fn(&T), stop: impl Future<Output = Stop>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.state().recorder.connected();
-        let fate = Arc::new(Fate::default());
-        let wire = Wire::new(io, Arc::clone(&fate), on_reset);
-        let place = Arc::<session::Place>::default();
+        let wire_fault = Arc::new(WireFault::default());
+        let wire = Wire::new(io, Arc::clone(&wire_fault), on_reset);
+        let session_slot = Arc::<session::SessionSlot>::default();
         let service = service_fn(|request| {
-            let (simulator, fate, place) = (self.clone(), Arc::clone(&fate), Arc::clone(&place));
-            async move { simulator.exchange(request, fate, &place).await }
+            let (simulator, wire_fault, session_slot) =
+                (self.clone(), Arc::clone(&wire_fault), Arc::clone(&session_slot));
+            async move { simulator.exchange(request, wire_fault, &session_slot).await }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new());
         builder.http2().timer(TokioTimer::new()).max_concurrent_streams(10_000);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(wire), service);
         let (mut connection, mut stop) = (std::pin::pin!(connection), std::pin::pin!(stop));
-        // A connection that breaks is the client's affair, or was broken on purpose.
+        // An error here is a client that disconnected, or a simulated fault.
         tokio::select! {
             result = connection.as_mut() => drop(result),
             stop = stop.as_mut() => {
                 match stop {
-                    Stop::Gently => {
+                    Stop::Graceful => {
                         connection.as_mut().graceful_shutdown();
                         connection.await.ok();
                     }
-                    Stop::Reset => fate.reset(),
+                    Stop::Reset => wire_fault.reset(),
                 }
                 return;
             }
         }
-        let session = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let session = session_slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(session) = session {
             tokio::select! {
                 () = session.run() => {}
                 stop = stop => if stop == Stop::Reset {
-                    fate.reset();
+                    wire_fault.reset();
                 },
             }
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock, so that a poisoned one is as good as any.
+        // No code panics while it holds the lock, so a poisoned lock still guards valid state.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn weather(&self, now: Instant) -> Weather {
-        self.state().weather(now)
+    fn outage_status(&self, now: Instant) -> OutageStatus {
+        self.state().outage_status(now)
     }
 
     fn next_serial(&self) -> u64 {
@@ -181,11 +182,11 @@ impl Simulator {
     }
 }
 
-/// How a connection is ended.
+/// How to close a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
-    /// After the request under way.
-    Gently,
-    /// Now.
+    /// After the requests in flight.
+    Graceful,
+    /// Immediately, with a reset.
     Reset,
 }

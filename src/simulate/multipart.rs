@@ -1,4 +1,4 @@
-//! The little of `multipart/form-data` (RFC 7578) that uploads need.
+//! A parser for the subset of `multipart/form-data` (RFC 7578) that uploads use.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,10 +13,10 @@ pub(super) struct Part {
     pub(super) data: Bytes,
 }
 
-/// More parts than any request of the API has.
+/// The maximum number of parts; requests of the API have fewer.
 const MAX_PARTS: usize = 256;
 
-/// Splits a body into its parts; nothing where it is not a whole form.
+/// Splits a body into its parts. `None` if it is not a complete form.
 pub(super) fn parts(headers: &HeaderMap, body: &Bytes) -> Option<Vec<Part>> {
     let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     if !content_type.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {
@@ -43,7 +43,7 @@ pub(super) fn parts(headers: &HeaderMap, body: &Bytes) -> Option<Vec<Part>> {
     None
 }
 
-/// The text of the part of this name.
+/// The text of the part with this name.
 pub(super) fn field<'a>(parts: &'a [Part], name: &str) -> Option<&'a str> {
     let part = parts.iter().find(|part| part.name == name)?;
     std::str::from_utf8(&part.data).ok()
@@ -58,7 +58,7 @@ fn part(head: &[u8], data: Bytes) -> Option<Part> {
     Some(Part { name: parameter(disposition, "name")?, filename: parameter(disposition, "filename"), data })
 }
 
-/// The value of `; name=value` or `; name="value"`.
+/// The value of the parameter `; name=value` or `; name="value"`.
 fn parameter(text: &str, name: &str) -> Option<String> {
     for item in text.split(';').skip(1) {
         let Some((key, value)) = item.trim().split_once('=') else { continue };

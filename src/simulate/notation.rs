@@ -1,27 +1,28 @@
-//! How settings are written on a command line, in a header and in `/simulate/set`.
+//! Parsers of durations, fractions and counts, as written on the command line, in `x-simulate` and
+//! in `/simulate/set`.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// What is wrong with something written, in words for who wrote it.
+/// A parse error, with a message for the user.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct Problem(String);
 
 impl Problem {
-    /// A problem with these words.
-    pub(super) fn new(words: impl Into<String>) -> Self {
-        Self(words.into())
+    /// Creates an error with this message.
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
     }
 
-    /// The same, with the place in front.
+    /// Prefixes the message with the name of the setting.
     pub(super) fn within(self, place: &str) -> Self {
         Self(format!("{place}: {}", self.0))
     }
 }
 
-/// Reads a time: a number with `us`, `ms`, `s`, `m` or `h`; a bare number counts seconds.
+/// Parses a duration: a number with `us`, `ms`, `s`, `m` or `h`, or a bare number of seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
     let text = text.trim();
     let unit_at = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
@@ -35,7 +36,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
         _ => return Err(not_a_time(text)),
     };
     let seconds = number.parse::<f64>().map_err(|_| not_a_time(text))? * scale;
-    // A year is past any schedule, and sums of a few of them stay within an instant's range.
+    // At most a year, so that sums of a few durations stay in the range of an instant.
     if !(0.0..=31_536_000.0).contains(&seconds) {
         return Err(not_a_time(text));
     }
@@ -46,7 +47,7 @@ fn not_a_time(text: &str) -> Problem {
     Problem::new(format!("`{text}` is not a time: write 50ms, 1.5s, 2m or 1h"))
 }
 
-/// Reads a number from 0 to 1, or a percentage.
+/// Parses a fraction: a number from 0 to 1, or a percentage.
 pub(super) fn fraction(text: &str) -> Result<f64, Problem> {
     let text = text.trim();
     let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 0.01));
@@ -56,7 +57,7 @@ pub(super) fn fraction(text: &str) -> Result<f64, Problem> {
     }
 }
 
-/// Reads a count: digits, with `_` between them where it helps, and `k` or `M` behind.
+/// Parses a count: digits with optional `_` separators and an optional suffix `k` or `M`.
 pub fn count(text: &str) -> Result<u64, Problem> {
     let problem = || Problem::new(format!("`{text}` is not a count: write 500, 30k or 2M"));
     let text = text.trim();

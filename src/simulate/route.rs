@@ -1,11 +1,11 @@
-//! Which operation a method and path name.
+//! Maps a method and path to an operation.
 
 use http::Method;
 
-/// An operation that the stand-in answers.
+/// An operation of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
-    /// The work of a model, which its limits pay for.
+    /// A request to a model, which its limits are charged for.
     Inference(Inference),
     ResponseInputTokens,
     Models,
@@ -16,7 +16,7 @@ pub(super) enum Route<'a> {
     Unknown,
 }
 
-/// An object that the account keeps.
+/// The type of a stored object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Response,
@@ -24,7 +24,7 @@ pub(super) enum Kind {
     Batch,
 }
 
-/// What is done with objects; most with the one of an id.
+/// An operation on stored objects, with the object's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action<'a> {
     Create,
@@ -33,11 +33,11 @@ pub(super) enum Action<'a> {
     Delete(&'a str),
     Cancel(&'a str),
     Content(&'a str),
-    /// The input of a response.
+    /// List a response's input items.
     Items(&'a str),
 }
 
-/// What a model is asked to do.
+/// The endpoint of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inference {
     Chat,
@@ -50,8 +50,7 @@ pub(super) enum Inference {
     Images,
 }
 
-/// What stands before an operation's own path at one provider or another; a deployment has its name
-/// behind it.
+/// Path prefixes of the providers. `deployments` is followed by the deployment's name.
 const PREFIXES: [&str; 6] = ["v1", "openai", "deployments", "api", "v1beta", "inference"];
 
 impl<'a> Route<'a> {
@@ -61,7 +60,7 @@ impl<'a> Route<'a> {
         while let Some(segment) = segments.peek()
             && PREFIXES.contains(segment)
         {
-            // `/v1/v1/...`: a base URL with a mistake, which no provider answers.
+            // No provider accepts `/v1/v1/...`, the result of a wrong base URL.
             versions += u32::from(*segment == "v1");
             if versions > 1 {
                 return Self::Unknown;
@@ -110,8 +109,8 @@ impl<'a> Route<'a> {
 }
 
 impl Inference {
-    /// Whether its answers were recorded with limit headers.
-    pub(super) const fn tells_limits(self, streams: bool) -> bool {
+    /// Whether the recorded responses of this endpoint have limit headers.
+    pub(super) const fn reports_limits(self, streams: bool) -> bool {
         match self {
             Self::Chat | Self::Completions | Self::Embeddings => true,
             Self::Responses => !streams,

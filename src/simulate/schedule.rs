@@ -1,4 +1,4 @@
-//! Scheduled events: outages, changes of limits, other consumers.
+//! Scheduled events: outages, changes of limits, and use by other consumers.
 
 use std::time::Duration;
 
@@ -8,30 +8,29 @@ use super::fault::Fault;
 use super::limiter::{Dimension, Joint};
 use super::notation::{Problem, count, duration, fraction};
 
-/// A span in which the whole API fails.
+/// An interval in which the whole API fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// From the start of the stand-in.
+    /// The time since the start of the simulator.
     pub start: Duration,
-    /// How long.
+    /// The duration.
     pub length: Duration,
-    /// In which way.
+    /// The kind of failure.
     pub kind: OutageKind,
 }
 
 /// The kind of failure in an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutageKind {
-    /// Nothing listens; connections that exist are reset.
+    /// Connections are refused; existing ones are reset.
     Refused,
-    /// Every request meets this fault, before any limit is charged. No answer is made, so that a
-    /// fault of the body shows as its nearest kin before the head: a stall, or a reset.
+    /// Every request has this fault, before any limit is charged. A fault of the body becomes the
+    /// similar fault before the head: a stall or a reset.
     Fault(Fault),
 }
 
 impl Outage {
-    /// Reads `10s+5s:503`: starting at 10 s, for 5 s, with a status, an error, a fault or
-    /// `refused`.
+    /// Parses `10s+5s:503`: start, duration, and a status, an error, a fault or `refused`.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let read = || {
             let (span, kind) = text.split_once(':')?;
@@ -47,25 +46,25 @@ impl Outage {
         Ok(Self { start: duration(start)?, length: duration(length)?, kind })
     }
 
-    /// Whether it is on at this time since the start.
+    /// Whether the outage covers this time since the start.
     pub fn covers(&self, since_start: Duration) -> bool {
         since_start.checked_sub(self.start).is_some_and(|into| into < self.length)
     }
 }
 
-/// A limit that changes at a time.
+/// A scheduled change of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitChange {
-    /// From the start of the stand-in.
+    /// The time since the start of the simulator.
     pub at: Duration,
-    /// Which limit.
+    /// The limit that changes.
     pub dimension: Dimension,
-    /// To what.
+    /// The new limit.
     pub limit: u64,
 }
 
 impl LimitChange {
-    /// Reads `30s:rpm=60`.
+    /// Parses `30s:rpm=60`.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let read = || {
             let (at, change) = text.split_once(':')?;
@@ -82,9 +81,9 @@ impl LimitChange {
 /// Other consumers of the same limits: the fraction of the rate that they use, changing over time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForeignUse {
-    /// The shares, 0 to 1, taken in turn, from the first again after the last. None: nobody else.
+    /// The fractions, 0 to 1, used in turn and repeated. Empty if there are no other consumers.
     pub shares: Vec<f64>,
-    /// How long each lasts.
+    /// The duration of each fraction.
     pub every: Duration,
 }
 
@@ -95,7 +94,7 @@ impl Default for ForeignUse {
 }
 
 impl ForeignUse {
-    /// Reads `0.4`, or `0,0.8,0.3/30s`: each share for 30 s in turn.
+    /// Parses `0.4`, or `0,0.8,0.3/30s`: each fraction for 30 s in turn.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let (shares, every) = text.split_once('/').map_or((text, "30s"), |(shares, every)| (shares, every));
         let every = duration(every)?;
@@ -105,7 +104,7 @@ impl ForeignUse {
         Ok(Self { shares: shares.split(',').map(fraction).collect::<Result<_, _>>()?, every })
     }
 
-    /// The share at this time since the start.
+    /// The fraction at this time since the start.
     pub fn share(&self, since_start: Duration) -> f64 {
         if self.shares.is_empty() {
             return 0.0;
@@ -130,7 +129,7 @@ pub struct ForeignConsumer {
     due: [f64; 4],
 }
 
-/// The interval of charging: in between, an idle limit drains as if there were no other consumers.
+/// The interval of charging.
 const STEP: Duration = Duration::from_millis(50);
 
 impl ForeignConsumer {
@@ -139,10 +138,9 @@ impl ForeignConsumer {
         Self { start, taken_until: now, due: [0.0; 4] }
     }
 
-    /// Takes what the others took since the last call.
+    /// Charges the use of other consumers since the last call.
     ///
-    /// After a pause longer than two minutes only the last two minutes are taken: before that
-    /// everything drained.
+    /// Charges at most the last two minutes: earlier use has drained.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -165,7 +163,7 @@ impl ForeignConsumer {
                 let Some(limiter) = limits.limiter(dimension) else { continue };
                 let rate = limiter.limit() as f64 / dimension.window().as_secs_f64();
                 let due = &mut self.due[dimension.index()];
-                // An amount that did not fit is retried, but at most a window's worth.
+                // An amount that was not available is charged later, up to the amount of a window.
                 *due = (*due + share * rate * step.as_secs_f64()).min(limiter.limit() as f64);
                 if *due >= 1.0 {
                     *due -= limiter.force(due.floor() as u64, self.taken_until) as f64;
@@ -212,7 +210,7 @@ mod tests {
                     admitted += 1;
                 }
             }
-            // Ten minutes at 60 % of 600, and at most what was saved up at the start.
+            // Ten minutes at 60 % of 600, plus at most the full bucket at the start.
             assert!((3_500..=4_300).contains(&admitted), "{shape:?}: {admitted}");
         }
     }

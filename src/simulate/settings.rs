@@ -1,4 +1,4 @@
-//! What the stand-in is told to be.
+//! The simulator's settings, with their command line options.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,41 +15,41 @@ use super::limiter::{Depth, Dimension, Joint, Shape};
 use super::notation::{Problem, count, duration};
 use super::schedule::{ForeignUse, LimitChange, Outage};
 
-/// An option whose value may be nothing, which clap would take for one that need not be given.
+/// An `Option` that clap does not treat as an optional argument, for values that may be `none`.
 type Maybe<T> = Option<T>;
 
-/// Everything that a stand-in can be told. The default behaves like the API for a small account:
-/// 500 requests and 200,000 tokens a minute, no faults.
+/// The settings of a simulator. The defaults are the API's limits of a small account, 500 requests
+/// and 200,000 tokens a minute, without faults.
 #[derive(Clone, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, set by name")]
 pub struct Settings {
-    /// Whose words, headers, paths and keys it has: "openai" knows no path without /v1, and no key
-    /// but a bearer's
+    /// The provider to simulate: its errors, headers, paths and keys. "openai" requires paths with
+    /// /v1 and bearer keys
     #[arg(long, value_name = "NAME", default_value = "openai", value_parser = EnumValueParser::<Dialect>::new().map(Some))]
     pub dialect: Maybe<Dialect>,
-    /// The limits of each model; a model server has none.
+    /// The limits of each model; none for a model server.
     #[command(flatten)]
     pub limits: Limits,
     /// Limits of one model, such as gpt-4o:rpm=100,tpm=30k. Repeatable.
     #[arg(long = "model", value_name = "NAME:LIMITS", value_parser = model_limits, help_heading = "Limits")]
     pub models: Vec<(String, Limits)>,
-    /// All models share one set of limits.
+    /// Share one set of limits among all models.
     #[arg(long, help_heading = "Limits")]
     pub share_models: bool,
-    /// How limits are enforced: bucket (as the API does), bucket:1s (that deep), lying-bucket:1s,
-    /// fixed-window, sliding-log.
+    /// The limits' algorithm: bucket (as in the API), bucket:1s (with a depth of 1 s),
+    /// lying-bucket:1s (with headers of a full bucket), fixed-window, sliding-log.
     #[arg(long, value_name = "SHAPE", default_value = "bucket", value_parser = shape, help_heading = "Limits")]
     pub shape: Shape,
-    /// What a request is charged.
+    /// The tokens charged for a request.
     #[arg(long, value_enum, default_value = "input", help_heading = "Limits")]
     pub charge: Charge,
-    /// Refused requests also count against the limits.
+    /// Charge the limits of requests for refused requests too.
     #[arg(long, help_heading = "Limits")]
     pub count_refused: bool,
-    /// Requests that meet an error by --fault or x-simulate are not charged.
+    /// Do not charge requests with an error of --fault or x-simulate.
     #[arg(long = "free-failures", action = ArgAction::SetFalse, help_heading = "Limits")]
     pub count_failed: bool,
-    /// Which answers bear x-ratelimit headers.
+    /// The responses with x-ratelimit headers.
     #[arg(
         long = "headers",
         value_name = "HEADERS",
@@ -58,65 +58,65 @@ pub struct Settings {
         help_heading = "Limits"
     )]
     pub limit_headers: LimitHeaders,
-    /// No Retry-After on refusals and overload.
+    /// Send no Retry-After with refusals and overload.
     #[arg(long = "no-retry-after", action = ArgAction::SetFalse, help_heading = "Limits")]
     pub retry_after: bool,
-    /// A change of a limit at a time, such as 30s:rpm=60. Repeatable.
+    /// A scheduled change of a limit, such as 30s:rpm=60. Repeatable.
     #[arg(long = "limit-change", value_name = "TIME:LIMIT", value_parser = LimitChange::parse, help_heading = "Limits")]
     pub limit_changes: Vec<LimitChange>,
-    /// The share of the limits that others take: 0.4, or 0,0.8,0.3/30s for one after the other.
+    /// The fraction of the limits used by other consumers: 0.4, or 0,0.8,0.3/30s for each in turn.
     #[arg(long, value_name = "SHARES", default_value = "0", value_parser = ForeignUse::parse, help_heading = "Limits")]
     pub foreign: ForeignUse,
-    /// A key and its organization and project; keys with the same ones share limits. Repeatable.
+    /// A key with its organization and project, whose limits it shares. Repeatable.
     #[arg(long = "key", value_name = "KEY=ORG/PROJECT", value_parser = key, help_heading = "Keys")]
     pub keys: Vec<(String, Account)>,
-    /// Every other key is an organization of its own; without this they are all one.
+    /// Treat every other key as an organization of its own, instead of one for all.
     #[arg(long, help_heading = "Keys")]
     pub separate_keys: bool,
-    /// Requests without a key are let in.
+    /// Accept requests without a key.
     #[arg(long = "no-auth", action = ArgAction::SetFalse, help_heading = "Keys")]
     pub require_key: bool,
-    /// Time between admission and the head of the answer: 50ms, 50ms..2s (uniform) or 300ms~2s
+    /// Latency between admission and the response head: 50ms, 50ms..2s (uniform) or 300ms~2s
     /// (median ~ 99th percentile).
-    #[arg(long = "latency", value_name = "TIME", default_value = "0s", value_parser = Latency::parse, help_heading = "Answers")]
+    #[arg(long = "latency", value_name = "TIME", default_value = "0s", value_parser = Latency::parse, help_heading = "Responses")]
     pub after: Latency,
-    /// Time before admission: the way there.
-    #[arg(long = "latency-before", value_name = "TIME", default_value = "0s", value_parser = Latency::parse, help_heading = "Answers")]
+    /// Latency before admission.
+    #[arg(long = "latency-before", value_name = "TIME", default_value = "0s", value_parser = Latency::parse, help_heading = "Responses")]
     pub before: Latency,
-    /// Time between the chunks of a stream.
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration, help_heading = "Answers")]
+    /// Delay between the chunks of a stream.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration, help_heading = "Responses")]
     pub chunk_delay: Duration,
-    /// Words in an answer, which are the chunks of a stream.
-    #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Answers")]
+    /// Words in a response, each a chunk of a stream.
+    #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Responses")]
     pub output_tokens: u32,
-    /// Answers under way at once, as of a model server; what is beyond waits in a queue.
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..).map(|slots| slots as usize), help_heading = "Answers")]
+    /// Concurrent responses, as of a model server. Further requests wait in a queue.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..).map(|slots| slots as usize), help_heading = "Responses")]
     pub slots: Option<usize>,
-    /// Requests that wait for a slot; what is beyond is refused. Without, all wait.
-    #[arg(long, value_name = "N", requires = "slots", value_parser = value_parser!(u32).map(|most| most as usize), help_heading = "Answers")]
+    /// Requests that may wait for a slot; further ones are refused. Default: no limit.
+    #[arg(long, value_name = "N", requires = "slots", value_parser = value_parser!(u32).map(|most| most as usize), help_heading = "Responses")]
     pub queue: Option<usize>,
-    /// Never encode answers with gzip or deflate.
-    #[arg(long = "no-compress", action = ArgAction::SetFalse, help_heading = "Answers")]
+    /// Never compress responses.
+    #[arg(long = "no-compress", action = ArgAction::SetFalse, help_heading = "Responses")]
     pub compress: bool,
-    /// Largest request body in bytes.
-    #[arg(long, value_name = "BYTES", default_value = "67108864", value_parser = bytes, help_heading = "Answers")]
+    /// The maximum size of a request body in bytes.
+    #[arg(long, value_name = "BYTES", default_value = "67108864", value_parser = bytes, help_heading = "Responses")]
     pub max_body: usize,
-    /// A fault and how likely it is, such as 503=0.05 or reset=1%. Repeatable.
-    #[arg(long = "fault", value_name = "FAULT=RATE", value_parser = fault_rate, help_heading = "Bad days")]
+    /// A fault with its rate, such as 503=0.05 or reset=1%. Repeatable.
+    #[arg(long = "fault", value_name = "FAULT=RATE", value_parser = fault_rate, help_heading = "Faults")]
     pub faults: Vec<(Fault, f64)>,
-    /// An outage: start + length : fault or `refused`, such as 10s+5s:503. Repeatable.
-    #[arg(long = "outage", value_name = "START+LENGTH:FAULT", value_parser = Outage::parse, help_heading = "Bad days")]
+    /// An outage: start + duration : fault or `refused`, such as 10s+5s:503. Repeatable.
+    #[arg(long = "outage", value_name = "START+LENGTH:FAULT", value_parser = Outage::parse, help_heading = "Faults")]
     pub outages: Vec<Outage>,
-    /// Seed of all that is random.
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Bad days")]
+    /// The seed of the random generator.
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Faults")]
     pub seed: u64,
-    /// Speak TLS with this certificate, in place of clear text.
+    /// The TLS configuration, instead of clear text.
     #[arg(skip)]
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Default for Settings {
-    /// Without options, and of no dialect: it lets in every path and key that any of them has.
+    /// The defaults, without a dialect: accepts the paths and keys of all dialects.
     fn default() -> Self {
         #[derive(Parser)]
         struct Alone {
@@ -130,10 +130,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Finds what no single setting shows.
+    /// Checks settings that depend on each other.
     ///
     /// # Errors
-    /// Faults whose odds add up to more than 1.
+    /// The sum of the fault rates is above 1.
     pub(super) fn check(&self) -> Result<(), Problem> {
         let odds: f64 = self.faults.iter().map(|(_, rate)| rate).sum();
         if odds > 1.0 + 1e-9 {
@@ -147,7 +147,7 @@ impl Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Keys are secrets, if only of tests.
+        // Keys are secrets, even if only in tests.
         formatter
             .debug_struct("Settings")
             .field("limits", &self.limits)
@@ -158,10 +158,10 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Limits by dimension; none where there is no number.
+/// The limits of a model; `None` for no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct Limits {
-    /// Requests per minute, for each model; `none` lifts the limit.
+    /// Requests per minute, for each model, or `none`.
     #[arg(long, value_name = "N", default_value = "500", value_parser = limit, help_heading = "Limits")]
     pub rpm: Maybe<u64>,
     /// Tokens per minute, for each model.
@@ -179,7 +179,7 @@ impl Limits {
     /// No limits at all.
     pub const NONE: Self = Self { rpm: None, rpd: None, tpm: None, tpd: None };
 
-    /// Reads `rpm=500,tpm=30k`.
+    /// Parses `rpm=500,tpm=30k`.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let mut limits = Self::NONE;
         for item in text.split(',').filter(|item| !item.is_empty()) {
@@ -206,7 +206,7 @@ impl Limits {
         }
     }
 
-    /// Limiters with nothing used.
+    /// Creates the limiters.
     pub(super) fn joint(&self, shape: Shape) -> Joint {
         Dimension::ALL.into_iter().fold(Joint::new(), |joint, dimension| match self.of(dimension) {
             Some(limit) => joint.with(dimension, limit, shape),
@@ -215,7 +215,7 @@ impl Limits {
     }
 }
 
-/// Reads the name of a shape: `bucket`, `bucket:1s` (that deep), `lying-bucket:1s`, `fixed-window`
+/// Parses a shape: `bucket`, `bucket:1s` (with a depth of 1 s), `lying-bucket:1s`, `fixed-window`
 /// or `sliding-log`.
 pub fn shape(text: &str) -> Result<Shape, Problem> {
     let (name, depth) = match text.split_once(':') {
@@ -234,29 +234,29 @@ pub fn shape(text: &str) -> Result<Shape, Problem> {
     }
 }
 
-/// What a request is charged at admission.
+/// The tokens charged for a request at admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Charge {
-    /// The input only: what was measured since March 2025.
+    /// The input, as measured since March 2025.
     Input,
-    /// The input and n × `max_tokens` (16 without one): what was measured before.
+    /// The input plus n × `max_tokens` (default 16), as measured before March 2025.
     InputAndMax,
-    /// The larger of the input and n × `max_tokens`: what the guide says.
+    /// The larger of the input and n × `max_tokens`, as the API's guide says.
     Larger,
 }
 
-/// Which answers bear `x-ratelimit-*` headers.
+/// The responses with `x-ratelimit-*` headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LimitHeaders {
-    /// Those of chat, completions, embeddings and JSON responses, and no errors, as recorded.
+    /// Successful chat, completions, embeddings and JSON responses, as recorded.
     AsMeasured,
-    /// Every admitted or refused request, errors and streams included.
+    /// All admitted or refused requests, including errors and streams.
     All,
     /// None.
     None,
 }
 
-/// Whom a key belongs to.
+/// The account of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Account {
     /// `openai-organization`.
@@ -266,7 +266,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account of these names.
+    /// Creates an account with these names.
     pub fn new(organization: &str, project: &str) -> Self {
         Self { organization: organization.into(), project: project.into() }
     }

@@ -1,11 +1,11 @@
-//! The slots of a model server, and the queue before them.
+//! The concurrency limit of a model server, with its queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The slots for responses under way. Further requests wait, up to a number.
+/// A limit of concurrent responses. Further requests wait in a bounded queue.
 #[derive(Debug)]
 pub(super) struct Slots {
     free: Arc<Semaphore>,
@@ -13,11 +13,11 @@ pub(super) struct Slots {
     most_waiting: usize,
 }
 
-/// Neither a slot nor a place in the queue is free.
+/// The error that all slots and the queue are full.
 #[derive(Debug)]
 pub(super) struct Full;
 
-/// A waiting request, until it is dropped.
+/// Guard that counts a waiting request until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -27,16 +27,16 @@ impl Drop for Waiting<'_> {
 }
 
 impl Slots {
-    /// With at most `queue` waiting requests; without a limit for `None`.
+    /// Creates `slots` slots with a queue of at most `queue` requests, unlimited for `None`.
     pub(super) fn new(slots: usize, queue: Option<usize>) -> Self {
         let free = Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS)));
         Self { free, waiting: AtomicUsize::new(0), most_waiting: queue.unwrap_or(usize::MAX) }
     }
 
-    /// Waits for a slot: first come, first served.
+    /// Waits for a slot, in order of arrival.
     ///
     /// # Errors
-    /// Too many requests wait already.
+    /// [`Full`] when the queue is full.
     pub(super) async fn take(&self) -> Result<OwnedSemaphorePermit, Full> {
         if let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
             return Ok(slot);

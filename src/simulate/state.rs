@@ -1,4 +1,4 @@
-//! The state of the simulator between requests: limits, counts and the random generator.
+//! The state shared by all requests: limits, counters and the random generator.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use super::schedule::{ForeignConsumer, OutageKind};
 use super::settings::{Account, Limits, Settings};
 use super::stats::{Recorder, Stats};
 
-/// The most separate sets of limits; further models share one.
+/// The maximum number of limit sets. Further models share one set.
 const MAX_SETS: usize = 1_000;
 
-/// Guarded by one lock, held for a microsecond.
+/// The simulator's mutable state, behind one lock that is held for about a microsecond.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) settings: Arc<Settings>,
@@ -24,7 +24,7 @@ pub(super) struct State {
     pub(super) rng: fastrand::Rng,
     start: Instant,
     limits: HashMap<Box<str>, LimitSet>,
-    /// Reused to look up a set of limits without an allocation.
+    /// The buffer for a limit set's name, reused to avoid allocations.
     name: String,
 }
 
@@ -36,11 +36,11 @@ struct LimitSet {
     changes_made: usize,
 }
 
-/// The present outage or change of the whole API.
+/// The current outage, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Weather {
+pub(super) struct OutageStatus {
     pub(super) outage: Option<OutageKind>,
-    /// When this may change.
+    /// The start or end of the next outage, at which this may change.
     pub(super) until: Option<Instant>,
 }
 
@@ -57,7 +57,7 @@ impl State {
         }
     }
 
-    /// Starts anew: time, limits, counts and dice.
+    /// Resets the start time, limits, counters and the random generator.
     pub(super) fn reset(&mut self, now: Instant) {
         self.start = now;
         self.limits.clear();
@@ -65,8 +65,8 @@ impl State {
         self.rng = fastrand::Rng::with_seed(self.settings.seed);
     }
 
-    /// Puts other settings in place. Limits keep what is used where the same ones stay limited in
-    /// the same shape.
+    /// Replaces the settings. Keeps the used amounts if the shape and the limited dimensions stay
+    /// the same.
     pub(super) fn change(&mut self, mut settings: Settings, now: Instant) {
         settings.limit_changes.sort_by_key(|change| change.at);
         let old = std::mem::replace(&mut self.settings, Arc::new(settings));
@@ -101,7 +101,7 @@ impl State {
         self.recorder.snapshot(self.since_start(now).as_secs_f64())
     }
 
-    pub(super) fn weather(&self, now: Instant) -> Weather {
+    pub(super) fn outage_status(&self, now: Instant) -> OutageStatus {
         let since_start = self.since_start(now);
         let outages = &self.settings.outages;
         let outage = outages.iter().find(|outage| outage.covers(since_start)).map(|outage| outage.kind);
@@ -111,10 +111,10 @@ impl State {
             .filter(|edge| *edge > since_start)
             .min()
             .map(|edge| self.start + edge);
-        Weather { outage, until }
+        OutageStatus { outage, until }
     }
 
-    /// The fault that this request meets: the one that it asks for, else one by the odds.
+    /// Draws the fault of a request: the requested one, else one by the configured rates.
     pub(super) fn draw_fault(&mut self, directive: &Directive, attempt: u32) -> Option<Fault> {
         if let Some(fault) = directive.fault {
             let in_time = directive.times.is_none_or(|times| attempt <= times);
@@ -134,7 +134,7 @@ impl State {
         None
     }
 
-    /// Asks the limiter. A refusal tells what the headers say then, too.
+    /// Charges the limiter. Returns the result and the levels for the headers.
     pub(super) fn admit(
         &mut self,
         account: &Account,

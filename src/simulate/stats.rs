@@ -1,4 +1,4 @@
-//! The counts of the simulator, for tests and for people.
+//! The simulator's counters, for tests and users.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -11,50 +11,50 @@ use super::limiter::{Dimension, JointRefusal};
 pub struct Stats {
     /// Seconds since the start or the last reset.
     pub seconds: f64,
-    /// Requests that arrived, those to `/simulate/` apart.
+    /// Requests received, without those to `/simulate/`.
     pub requests: u64,
-    /// Requests that the limiter let in.
+    /// Requests that the limiter admitted.
     pub admitted: u64,
     /// Tokens charged to them.
     pub tokens: u64,
-    /// Requests that the limiter refused, by dimension (`rpm`, `rpd`, `tpm`, `tpd`), and those too
-    /// large ever to pass (`too_large`).
+    /// Requests that the limiter refused, by dimension (`rpm`, `rpd`, `tpm`, `tpd`), or `too_large`
+    /// for a cost above the limit.
     pub refused: BTreeMap<&'static str, u64>,
-    /// When the last one was refused, in seconds since the start.
+    /// The time of the last refusal, in seconds since the start.
     pub last_refusal: Option<f64>,
-    /// Answers by status.
+    /// Responses by status.
     pub statuses: BTreeMap<u16, u64>,
-    /// Faults by name, those of outages included.
+    /// Faults by name, including those of outages.
     pub faults: BTreeMap<&'static str, u64>,
     /// Requests that declare themselves a retry (`x-stainless-retry-count` above 0).
     pub declared_retries: u64,
-    /// Requests by job (`x-job-id`): how many jobs made one, two, … attempts.
+    /// The number of jobs (`x-job-id`) by their number of attempts.
     pub jobs_by_attempts: BTreeMap<u32, u64>,
-    /// Attempts of jobs beyond the bound of the table of jobs.
+    /// Attempts not counted by job, because the table of jobs was full.
     pub jobs_overflowed: u64,
     /// Connections accepted.
     pub connections: u64,
-    /// Requests under way.
+    /// Requests in flight.
     pub in_flight: u64,
-    /// Most requests under way at once.
+    /// The peak of requests in flight.
     pub in_flight_peak: u64,
-    /// The last hour, second by second; seconds without requests are left out.
+    /// The last hour by second, without the seconds that had no requests.
     pub history: VecDeque<Second>,
 }
 
 impl Stats {
-    /// All that the limiter refused.
+    /// The number of refused requests.
     pub fn refused_total(&self) -> u64 {
         self.refused.values().sum()
     }
 
-    /// Answers with this status.
+    /// The number of responses with this status.
     #[cfg(any(test, feature = "internals"))]
     pub fn status(&self, status: u16) -> u64 {
         self.statuses.get(&status).copied().unwrap_or_default()
     }
 
-    /// Jobs seen, and attempts made for them.
+    /// The number of jobs, and of their attempts.
     #[cfg(any(test, feature = "internals"))]
     pub fn jobs(&self) -> (u64, u64) {
         self.jobs_by_attempts.iter().fold((0, 0), |(jobs, attempts), (each, count)| {
@@ -66,25 +66,25 @@ impl Stats {
 /// One second of the history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Second {
-    /// Since the start.
+    /// Seconds since the start.
     pub second: u64,
     /// Requests that arrived.
     pub requests: u64,
-    /// Let in by the limiter.
+    /// Requests that the limiter admitted.
     pub admitted: u64,
-    /// Refused by the limiter.
+    /// Requests that the limiter refused.
     pub refused: u64,
-    /// Met a fault.
+    /// Requests with a simulated fault.
     pub failed: u64,
 }
 
 const HISTORY: usize = 3_600;
-/// The most jobs that are distinguished. At about 100 bytes each they take 10 MB.
+/// The maximum number of jobs in the table: 10 MB at about 100 bytes each.
 const MAX_JOBS: usize = 100_000;
-/// The most bytes of a job's name.
+/// The maximum length of a job's name, in bytes.
 const MAX_JOB_NAME: usize = 256;
 
-/// Keeps the counts.
+/// Updates the counters.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     stats: Stats,
@@ -92,7 +92,7 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// A request has arrived. Returns which attempt of its job it is, from 1.
+    /// Counts a received request. Returns the number of the attempt within its job, from 1.
     pub(super) fn arrived(&mut self, second: u64, job: Option<&str>, declares_retry: bool) -> u32 {
         self.stats.requests += 1;
         self.stats.declared_retries += u64::from(declares_retry);
@@ -150,7 +150,7 @@ impl Recorder {
         stats
     }
 
-    /// Starts to count anew; what is under way stays so.
+    /// Resets all counters except the requests in flight.
     pub(super) fn reset(&mut self) {
         let in_flight = self.stats.in_flight;
         *self = Self { stats: Stats { in_flight, ..Stats::default() }, attempts: HashMap::new() };

@@ -1,4 +1,4 @@
-//! The objects that requests create: files, responses and batches, in memory and bounded.
+//! The in-memory store of files, responses and batches, of bounded size.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,33 +7,33 @@ use serde_json::Value;
 
 use super::route::Kind;
 
-/// An object of the account.
+/// A stored object.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
-    /// As the API shows it.
+    /// The JSON representation.
     pub(super) object: Value,
     /// The content of a file.
     pub(super) data: Bytes,
 }
 
-/// All that is kept.
+/// All stored objects.
 #[derive(Debug)]
 pub(super) struct Store {
-    files: Shelf<Stored>,
-    responses: Shelf<Stored>,
-    batches: Shelf<Stored>,
+    files: BoundedMap<Stored>,
+    responses: BoundedMap<Stored>,
+    batches: BoundedMap<Stored>,
 }
 
 impl Store {
     pub(super) fn new() -> Self {
         Self {
-            files: Shelf::new(1_000, 256 << 20),
-            responses: Shelf::new(1_000, 64 << 20),
-            batches: Shelf::new(1_000, 16 << 20),
+            files: BoundedMap::new(1_000, 256 << 20),
+            responses: BoundedMap::new(1_000, 64 << 20),
+            batches: BoundedMap::new(1_000, 16 << 20),
         }
     }
 
-    pub(super) fn of(&mut self, kind: Kind) -> &mut Shelf<Stored> {
+    pub(super) fn of(&mut self, kind: Kind) -> &mut BoundedMap<Stored> {
         match kind {
             Kind::Response => &mut self.responses,
             Kind::File => &mut self.files,
@@ -42,9 +42,9 @@ impl Store {
     }
 }
 
-/// Values by id, in order of arrival. A new one evicts the oldest if the shelf is full.
+/// A map by id with bounded count and bytes. An insertion evicts the oldest values.
 #[derive(Debug)]
-pub(super) struct Shelf<V> {
+pub(super) struct BoundedMap<V> {
     places: HashMap<String, u64>,
     values: BTreeMap<u64, (String, usize, V)>,
     next: u64,
@@ -53,12 +53,12 @@ pub(super) struct Shelf<V> {
     max_bytes: usize,
 }
 
-impl<V> Shelf<V> {
+impl<V> BoundedMap<V> {
     fn new(max_count: usize, max_bytes: usize) -> Self {
         Self { places: HashMap::new(), values: BTreeMap::new(), next: 0, bytes: 0, max_count, max_bytes }
     }
 
-    /// Keeps a value of `bytes` bytes; one that is larger than the whole shelf is not kept.
+    /// Inserts a value of `bytes` bytes. Discards a value larger than the bound.
     pub(super) fn put(&mut self, id: String, bytes: usize, value: V) {
         self.remove(&id);
         if bytes > self.max_bytes {
@@ -85,7 +85,7 @@ impl<V> Shelf<V> {
         Some(value)
     }
 
-    /// All, the newest first, as the API lists them.
+    /// All values, newest first, as in the API's lists.
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &V> {
         self.values.values().rev().map(|(_, _, value)| value)
     }
@@ -97,14 +97,14 @@ mod tests {
 
     #[test]
     fn the_oldest_leave_first() {
-        let mut shelf = Shelf::new(3, 10);
+        let mut map = BoundedMap::new(3, 10);
         for (id, bytes) in [("a", 4), ("b", 4), ("c", 4), ("huge", 11)] {
-            shelf.put(id.to_owned(), bytes, id);
+            map.put(id.to_owned(), bytes, id);
         }
-        assert_eq!(shelf.newest_first().copied().collect::<Vec<_>>(), ["c", "b"]);
-        assert_eq!(shelf.remove("b"), Some("b"));
-        assert_eq!(shelf.find("b"), None);
-        shelf.put("c".to_owned(), 10, "again");
-        assert_eq!((shelf.bytes, shelf.values.len(), shelf.places.len()), (10, 1, 1));
+        assert_eq!(map.newest_first().copied().collect::<Vec<_>>(), ["c", "b"]);
+        assert_eq!(map.remove("b"), Some("b"));
+        assert_eq!(map.find("b"), None);
+        map.put("c".to_owned(), 10, "again");
+        assert_eq!((map.bytes, map.values.len(), map.places.len()), (10, 1, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! A connection that can be made to break.
+//! A transport that can reset or send garbage on command.
 
 use std::io;
 use std::pin::Pin;
@@ -11,46 +11,46 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const RESET: u8 = 1;
 const GARBAGE: u8 = 2;
 
-/// The planned end of a connection. Shared by the connection and the responses on it.
+/// The fault of a connection, shared by the connection and its responses.
 #[derive(Debug, Default)]
-pub(super) struct Fate(AtomicU8);
+pub(super) struct WireFault(AtomicU8);
 
-impl Fate {
-    /// Closing the connection will reset it.
+impl WireFault {
+    /// Makes the close of the connection a reset.
     pub(super) fn reset(&self) {
         self.0.store(RESET, Ordering::Relaxed);
     }
 
-    /// The next write sends bytes that are not HTTP, and then the connection breaks.
+    /// Makes the next write send bytes that are not HTTP, and then fail.
     pub(super) fn garble(&self) {
         self.0.store(GARBAGE, Ordering::Relaxed);
     }
 
-    fn is(&self, fate: u8) -> bool {
-        self.0.load(Ordering::Relaxed) == fate
+    fn is(&self, wire_fault: u8) -> bool {
+        self.0.load(Ordering::Relaxed) == wire_fault
     }
 }
 
 const NOISE: &[u8] = b"\x16\x03garbage \xff\xfe\x00 this is not HTTP\r\n\r\n";
 
-/// The transport under a connection.
+/// A transport that applies the connection's fault.
 pub(super) struct Wire<T> {
     io: T,
-    fate: Arc<Fate>,
-    /// Makes the transport's close a reset, where it can.
+    wire_fault: Arc<WireFault>,
+    /// Makes the close of `io` a reset, if it can.
     on_reset: fn(&T),
     noise_sent: usize,
 }
 
 impl<T> Wire<T> {
-    pub(super) fn new(io: T, fate: Arc<Fate>, on_reset: fn(&T)) -> Self {
-        Self { io, fate, on_reset, noise_sent: 0 }
+    pub(super) fn new(io: T, wire_fault: Arc<WireFault>, on_reset: fn(&T)) -> Self {
+        Self { io, wire_fault, on_reset, noise_sent: 0 }
     }
 }
 
 impl<T> Drop for Wire<T> {
     fn drop(&mut self) {
-        if self.fate.is(RESET) {
+        if self.wire_fault.is(RESET) {
             (self.on_reset)(&self.io);
         }
     }
@@ -72,7 +72,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         context: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.fate.is(GARBAGE) {
+        if self.wire_fault.is(GARBAGE) {
             return self.poll_noise(context).map_ok(|()| 0);
         }
         Pin::new(&mut self.io).poll_write(context, data)
@@ -83,7 +83,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         context: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.fate.is(GARBAGE) {
+        if self.wire_fault.is(GARBAGE) {
             return self.poll_noise(context).map_ok(|()| 0);
         }
         Pin::new(&mut self.io).poll_write_vectored(context, data)
@@ -98,8 +98,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.fate.is(RESET) {
-            // A shutdown would say a clean goodbye before the reset.
+        if self.wire_fault.is(RESET) {
+            // A shutdown would send FIN before the reset.
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.io).poll_shutdown(context)
@@ -107,7 +107,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
 }
 
 impl<T: AsyncWrite + Unpin> Wire<T> {
-    /// Writes the noise, then fails.
+    /// Writes [`NOISE`], then fails.
     fn poll_noise(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.noise_sent < NOISE.len() {
             let rest = &NOISE[self.noise_sent..];

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::super::multipart::field;
-use super::{Question, Reply, data_event, text, word};
+use super::{Reply, ReplyInput, data_event, text, word};
 
-/// Bytes of a spoken answer: no sound that anybody would want to hear, but all byte values in it.
+/// The size of a speech response, in bytes. Its content covers the byte values but is no audio.
 const SPEECH: usize = 24 << 10;
 
 pub(super) fn speech() -> Reply {
@@ -14,14 +14,14 @@ pub(super) fn speech() -> Reply {
     Reply::binary("audio/mpeg", Bytes::from(data))
 }
 
-pub(super) fn transcription(question: &Question<'_>) -> Reply {
-    let words = question.words as usize;
+pub(super) fn transcription(input: &ReplyInput<'_>) -> Reply {
+    let words = input.words as usize;
     let spoken = text(words);
     let usage = json!({
         "type": "tokens", "input_tokens": 14, "output_tokens": words, "total_tokens": 14 + words,
         "input_token_details": { "text_tokens": 0, "audio_tokens": 14 },
     });
-    if field(question.form, "stream") == Some("true") {
+    if field(input.form, "stream") == Some("true") {
         let mut events: Vec<Bytes> = (0..words)
             .map(|place| {
                 data_event(&json!({ "type": "transcript.text.delta", "delta": word(place) }).to_string())
@@ -31,7 +31,7 @@ pub(super) fn transcription(question: &Question<'_>) -> Reply {
         events.push(data_event(&done.to_string()));
         return Reply::events(events, 1);
     }
-    match field(question.form, "response_format") {
+    match field(input.form, "response_format") {
         Some("text") => Reply::binary("text/plain; charset=utf-8", Bytes::from(spoken + "\n")),
         Some(_) | None => Reply::object(&json!({ "text": spoken, "usage": usage })),
     }

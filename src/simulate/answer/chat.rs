@@ -5,45 +5,45 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Question, Reply, data_event, missing_parameter, text, word};
+use super::{Reply, ReplyInput, data_event, missing_parameter, text, word};
 
-pub(super) fn answer(question: &Question<'_>) -> Reply {
-    if question.ask.message_count() == 0 {
+pub(super) fn answer(input: &ReplyInput<'_>) -> Reply {
+    if input.ask.message_count() == 0 {
         return missing_parameter("messages");
     }
-    if question.ask.streams() { stream(question) } else { whole(question) }
+    if input.ask.streams() { stream(input) } else { whole(input) }
 }
 
-/// Tokens of the prompt as usage counts them: 3 a message and 3 for the answer's start.
-fn prompt_tokens(question: &Question<'_>) -> u64 {
-    question.ask.input_tokens() + 3 * question.ask.message_count() + 3
+/// The prompt tokens in `usage`: the input, 3 per message, and 3 for the start of the reply.
+fn prompt_tokens(input: &ReplyInput<'_>) -> u64 {
+    input.ask.input_tokens() + 3 * input.ask.message_count() + 3
 }
 
-fn usage(question: &Question<'_>, words: usize) -> String {
-    let (prompt, output) = (prompt_tokens(question), words as u64 * question.ask.choices());
+fn usage(input: &ReplyInput<'_>, words: usize) -> String {
+    let (prompt, output) = (prompt_tokens(input), words as u64 * input.ask.choices());
     format!(
         r#"{{"prompt_tokens":{prompt},"completion_tokens":{output},"total_tokens":{},"prompt_tokens_details":{{"cached_tokens":0,"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}}"#,
         prompt + output
     )
 }
 
-/// What all chunks and the whole answer begin with.
-fn head(question: &Question<'_>, object: &str) -> String {
+/// The first members of a response or a chunk.
+fn head(input: &ReplyInput<'_>, object: &str) -> String {
     format!(
         r#"{{"id":"chatcmpl-{:024x}","object":"{object}","created":{},"model":{},"service_tier":"default","system_fingerprint":"fp_simulated","#,
-        question.serial,
-        question.created,
-        Value::from(question.ask.model())
+        input.serial,
+        input.created,
+        Value::from(input.ask.model())
     )
 }
 
-// Written by hand, not through a tree of values: this is the answer that load is measured with.
-fn whole(question: &Question<'_>) -> Reply {
-    let (words, cut) = question.output();
+// Formatted by hand instead of with `json!`, because load tests use this response.
+fn whole(input: &ReplyInput<'_>) -> Reply {
+    let (words, cut) = input.output();
     let (content, finish) = (Value::from(text(words).trim_end()), if cut { "length" } else { "stop" });
-    let mut json = head(question, "chat.completion");
+    let mut json = head(input, "chat.completion");
     json.push_str(r#""choices":["#);
-    for index in 0..question.ask.choices() {
+    for index in 0..input.ask.choices() {
         let comma = if index == 0 { "" } else { "," };
         // Writing to a string cannot fail.
         write!(
@@ -52,16 +52,16 @@ fn whole(question: &Question<'_>) -> Reply {
         )
         .ok();
     }
-    write!(json, r#"],"usage":{}}}"#, usage(question, words)).ok();
+    write!(json, r#"],"usage":{}}}"#, usage(input, words)).ok();
     Reply::json(json)
 }
 
-fn stream(question: &Question<'_>) -> Reply {
-    let (words, cut) = question.output();
-    let head = head(question, "chat.completion.chunk");
-    let with_usage = question.ask.includes_usage();
+fn stream(input: &ReplyInput<'_>) -> Reply {
+    let (words, cut) = input.output();
+    let head = head(input, "chat.completion.chunk");
+    let with_usage = input.ask.includes_usage();
     let tail = if with_usage { r#","usage":null}"# } else { "}" };
-    let choices = question.ask.choices();
+    let choices = input.ask.choices();
     let mut events: Vec<Bytes> = Vec::with_capacity(words + 4);
     let mut chunk = |index: u64, delta: &str, finish: &str| {
         events.push(data_event(&format!(
@@ -76,7 +76,7 @@ fn stream(question: &Question<'_>) -> Reply {
         chunk(index, "{}", if cut { r#""length""# } else { r#""stop""# });
     }
     if with_usage {
-        events.push(data_event(&format!(r#"{head}"choices":[],"usage":{}}}"#, usage(question, words))));
+        events.push(data_event(&format!(r#"{head}"choices":[],"usage":{}}}"#, usage(input, words))));
     }
     events.push(Bytes::from_static(b"data: [DONE]\n\n"));
     Reply::events(events, 1)

@@ -4,19 +4,19 @@ use bytes::Bytes;
 use http::HeaderValue;
 use serde_json::{Value, json};
 
-use super::{Question, Reply, data_event, text, word};
+use super::{Reply, ReplyInput, data_event, text, word};
 
-pub(super) fn answer(question: &Question<'_>) -> Reply {
-    let (words, cut) = question.output();
+pub(super) fn answer(input: &ReplyInput<'_>) -> Reply {
+    let (words, cut) = input.output();
     let finish = if cut { "length" } else { "stop" };
-    let ask = question.ask;
+    let ask = input.ask;
     let (prompt, output) = (ask.input_tokens(), words as u64 * ask.choices());
     let usage =
         json!({ "prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output });
     let object = |choices: Value, usage: &Value| {
         let mut object = json!({
-            "id": format!("cmpl-{:024x}", question.serial), "object": "text_completion",
-            "created": question.created, "model": ask.model(), "choices": choices,
+            "id": format!("cmpl-{:024x}", input.serial), "object": "text_completion",
+            "created": input.created, "model": ask.model(), "choices": choices,
         });
         if !usage.is_null() || (ask.streams() && ask.includes_usage()) {
             object["usage"] = usage.clone();

@@ -8,16 +8,16 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
-use super::{Question, Reply, missing_parameter};
+use super::{Reply, ReplyInput, missing_parameter};
 
-/// The largest model's dimensions.
+/// The dimensions of the largest model.
 const LARGEST: usize = 3_072;
 
-/// The vector that every input gets, as little-endian 32-bit floats.
+/// The vector of every input, as little-endian 32-bit floats.
 static VECTOR: LazyLock<Vec<u8>> =
     LazyLock::new(|| (0..LARGEST).flat_map(|place| component(place).to_le_bytes()).collect());
 
-/// The same in decimal, and where each component ends.
+/// The vector in decimal, and the end of each component.
 static DECIMAL: LazyLock<(String, Vec<usize>)> = LazyLock::new(|| {
     let (mut text, mut ends) = (String::new(), Vec::with_capacity(LARGEST));
     for place in 0..LARGEST {
@@ -29,14 +29,14 @@ static DECIMAL: LazyLock<(String, Vec<usize>)> = LazyLock::new(|| {
     (text, ends)
 });
 
-/// Spread over ±0.05, as components of real vectors are.
+/// A component in ±0.05, as in real vectors.
 fn component(place: usize) -> f32 {
     let step = u16::try_from(place * 7_919 % 1_000).unwrap_or_default();
     (f32::from(step) - 499.5) / 10_000.0
 }
 
-pub(super) fn answer(question: &Question<'_>) -> Reply {
-    let ask = question.ask;
+pub(super) fn answer(input: &ReplyInput<'_>) -> Reply {
+    let ask = input.ask;
     let inputs = ask.input_count();
     if inputs == 0 {
         return missing_parameter("input");

@@ -1,4 +1,4 @@
-//! What the API answers when all goes well: realistic in shape, empty of meaning.
+//! The API's successful responses: realistic in format, without meaningful content.
 
 mod audio;
 mod chat;
@@ -24,22 +24,22 @@ use super::store::Store;
 
 pub(super) use responses::hidden_error;
 
-/// What an answer is made from.
-pub(super) struct Question<'a> {
+/// The input of a response.
+pub(super) struct ReplyInput<'a> {
     pub(super) route: Route<'a>,
     pub(super) query: &'a str,
     pub(super) ask: &'a Ask,
     pub(super) form: &'a [Part],
-    /// A number that no other answer has.
+    /// The unique number of the response.
     pub(super) serial: u64,
     /// Seconds since the epoch.
     pub(super) created: u64,
-    /// Words wanted.
+    /// The number of words to generate.
     pub(super) words: u32,
 }
 
-impl Question<'_> {
-    /// Words to answer with, and whether `max_tokens` cut them off.
+impl ReplyInput<'_> {
+    /// The number of words in the response, and whether `max_tokens` cut it.
     fn output(&self) -> (usize, bool) {
         let wanted = usize::try_from(self.words).unwrap_or(usize::MAX);
         match self.ask.max_output().and_then(|max| usize::try_from(max).ok()) {
@@ -49,7 +49,7 @@ impl Question<'_> {
     }
 }
 
-/// An answer before it meets encodings and faults.
+/// A response before encoding and faults.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
@@ -57,12 +57,12 @@ pub(super) struct Reply {
     pub(super) content: Content,
 }
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub(super) enum Content {
     /// One piece.
     Whole(Bytes),
-    /// Events, and how many of the last say that the stream is complete.
+    /// Server-sent events. The last `closing` events mark the stream as complete.
     Events { events: Vec<Bytes>, closing: usize },
 }
 
@@ -96,7 +96,7 @@ impl Reply {
         Self::new(error.status, error.content_type(), error.body())
     }
 
-    /// An error of the envelope whose words depend on the request.
+    /// An error whose message depends on the request.
     pub(super) fn refuse(status: StatusCode, code: Option<&str>, param: Option<&str>, message: &str) -> Self {
         let error =
             json!({ "message": message, "type": "invalid_request_error", "param": param, "code": code });
@@ -105,25 +105,25 @@ impl Reply {
     }
 }
 
-/// Answers an operation.
-pub(super) fn answer(question: &Question<'_>, store: &Mutex<Store>) -> Reply {
-    // Nothing panics while it holds the lock, so that a poisoned one is as good as any.
+/// Creates the reply to an operation.
+pub(super) fn answer(input: &ReplyInput<'_>, store: &Mutex<Store>) -> Reply {
+    // No code panics while it holds the lock, so a poisoned lock still guards valid state.
     let store = || store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    match question.route {
-        Route::Inference(Inference::Chat) => chat::answer(question),
-        Route::Inference(Inference::Completions) => completions::answer(question),
-        Route::Inference(Inference::Embeddings) => embeddings::answer(question),
-        Route::Inference(Inference::Moderations) => moderations::answer(question),
-        Route::Inference(Inference::Responses) => responses::create(question, store().of(Kind::Response)),
-        Route::ResponseInputTokens => responses::input_tokens(question),
+    match input.route {
+        Route::Inference(Inference::Chat) => chat::answer(input),
+        Route::Inference(Inference::Completions) => completions::answer(input),
+        Route::Inference(Inference::Embeddings) => embeddings::answer(input),
+        Route::Inference(Inference::Moderations) => moderations::answer(input),
+        Route::Inference(Inference::Responses) => responses::create(input, store().of(Kind::Response)),
+        Route::ResponseInputTokens => responses::input_tokens(input),
         Route::Inference(Inference::Speech) => audio::speech(),
-        Route::Inference(Inference::Transcription) => audio::transcription(question),
-        Route::Inference(Inference::Images) => images::answer(question),
+        Route::Inference(Inference::Transcription) => audio::transcription(input),
+        Route::Inference(Inference::Images) => images::answer(input),
         Route::Models => models::list(),
         Route::Model(id) => models::retrieve(id),
-        Route::Object(kind, action) => objects::answer(question, kind, action, &mut store()),
+        Route::Object(kind, action) => objects::answer(input, kind, action, &mut store()),
         Route::WrongMethod => ApiError::named("method_not_supported").map_or_else(unknown, Reply::error),
-        // The caller answers an echo: it is made of what the other operations never see.
+        // The caller handles echo requests.
         Route::Echo | Route::Unknown => unknown(),
     }
 }
@@ -142,7 +142,7 @@ fn missing_parameter(name: &str) -> Reply {
     Reply::refuse(StatusCode::BAD_REQUEST, Some("missing_required_parameter"), Some(name), &message)
 }
 
-/// One event of a stream without a name.
+/// A server-sent event without a name.
 fn data_event(data: &str) -> Bytes {
     Bytes::from(format!("data: {data}\n\n"))
 }
@@ -162,12 +162,12 @@ const WORDS: [&str; 12] = [
     "meaning. ",
 ];
 
-/// The word at this place of every answer.
+/// The word at this index of a response.
 fn word(place: usize) -> &'static str {
     WORDS[place % WORDS.len()]
 }
 
-/// The first words of every answer.
+/// The first `words` words of a response.
 fn text(words: usize) -> String {
     (0..words).map(word).collect()
 }

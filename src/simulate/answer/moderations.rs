@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Question, Reply};
+use super::{Reply, ReplyInput};
 
 const CATEGORIES: [&str; 13] = [
     "harassment",
@@ -20,7 +20,7 @@ const CATEGORIES: [&str; 13] = [
     "violence/graphic",
 ];
 
-pub(super) fn answer(question: &Question<'_>) -> Reply {
+pub(super) fn answer(input: &ReplyInput<'_>) -> Reply {
     let all = |value: Value| -> Map<String, Value> {
         CATEGORIES.iter().map(|name| ((*name).to_owned(), value.clone())).collect()
     };
@@ -30,12 +30,10 @@ pub(super) fn answer(question: &Question<'_>) -> Reply {
         "category_scores": all(json!(0.000_01)),
         "category_applied_input_types": all(json!(["text"])),
     });
-    let results: Vec<&Value> = (0..question.ask.input_count().clamp(1, 2_048)).map(|_| &result).collect();
-    let model = match question.ask.model() {
+    let results: Vec<&Value> = (0..input.ask.input_count().clamp(1, 2_048)).map(|_| &result).collect();
+    let model = match input.ask.model() {
         "" => "omni-moderation-latest",
         model => model,
     };
-    Reply::object(
-        &json!({ "id": format!("modr-{:024x}", question.serial), "model": model, "results": results }),
-    )
+    Reply::object(&json!({ "id": format!("modr-{:024x}", input.serial), "model": model, "results": results }))
 }

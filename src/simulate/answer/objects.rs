@@ -1,4 +1,4 @@
-//! `/files`, `/batches` and stored responses. Batches are accepted and never worked off.
+//! `/files`, `/batches` and stored responses. Batches are accepted but never run.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -6,37 +6,37 @@ use serde_json::{Value, json};
 
 use super::super::multipart::field;
 use super::super::route::{Action, Kind};
-use super::super::store::{Shelf, Store, Stored};
-use super::{Question, Reply, missing_parameter};
+use super::super::store::{BoundedMap, Store, Stored};
+use super::{Reply, ReplyInput, missing_parameter};
 
-pub(super) fn answer(question: &Question<'_>, kind: Kind, action: Action<'_>, store: &mut Store) -> Reply {
-    let shelf = store.of(kind);
+pub(super) fn answer(input: &ReplyInput<'_>, kind: Kind, action: Action<'_>, store: &mut Store) -> Reply {
+    let map = store.of(kind);
     match action {
-        Action::Create => create(question, kind, shelf),
+        Action::Create => create(input, kind, map),
         Action::List => {
-            let purpose = question.query.split('&').find_map(|pair| pair.strip_prefix("purpose="));
-            let objects = shelf.newest_first().map(|stored| stored.object.clone());
+            let purpose = input.query.split('&').find_map(|pair| pair.strip_prefix("purpose="));
+            let objects = map.newest_first().map(|stored| stored.object.clone());
             list(
                 &objects
                     .filter(|of| purpose.is_none_or(|purpose| of["purpose"] == purpose))
                     .collect::<Vec<_>>(),
             )
         }
-        Action::Get(id) => with(kind, id, shelf, |stored| Reply::object(&stored.object)),
+        Action::Get(id) => with(kind, id, map, |stored| Reply::object(&stored.object)),
         Action::Content(id) => {
-            with(kind, id, shelf, |stored| Reply::binary("application/octet-stream", stored.data.clone()))
+            with(kind, id, map, |stored| Reply::binary("application/octet-stream", stored.data.clone()))
         }
-        Action::Cancel(id) => with(kind, id, shelf, |stored| {
+        Action::Cancel(id) => with(kind, id, map, |stored| {
             stored.object["status"] = json!(if kind == Kind::Batch { "cancelling" } else { "cancelled" });
             Reply::object(&stored.object)
         }),
-        Action::Items(id) => with(kind, id, shelf, |_| {
+        Action::Items(id) => with(kind, id, map, |_| {
             list(&[json!({
                 "id": "msg_input", "type": "message", "role": "user", "status": "completed",
                 "content": [{ "type": "input_text", "text": "(not kept)" }],
             })])
         }),
-        Action::Delete(id) => match shelf.remove(id) {
+        Action::Delete(id) => match map.remove(id) {
             Some(stored) => {
                 Reply::object(&json!({ "id": id, "object": stored.object["object"], "deleted": true }))
             }
@@ -45,8 +45,13 @@ pub(super) fn answer(question: &Question<'_>, kind: Kind, action: Action<'_>, st
     }
 }
 
-fn with(kind: Kind, id: &str, shelf: &mut Shelf<Stored>, answer: impl FnOnce(&mut Stored) -> Reply) -> Reply {
-    shelf.find(id).map_or_else(|| missing(kind, id), answer)
+fn with(
+    kind: Kind,
+    id: &str,
+    map: &mut BoundedMap<Stored>,
+    answer: impl FnOnce(&mut Stored) -> Reply,
+) -> Reply {
+    map.find(id).map_or_else(|| missing(kind, id), answer)
 }
 
 fn missing(kind: Kind, id: &str) -> Reply {
@@ -58,36 +63,36 @@ fn missing(kind: Kind, id: &str) -> Reply {
     Reply::refuse(StatusCode::NOT_FOUND, None, param, &message)
 }
 
-fn create(question: &Question<'_>, kind: Kind, shelf: &mut Shelf<Stored>) -> Reply {
+fn create(input: &ReplyInput<'_>, kind: Kind, map: &mut BoundedMap<Stored>) -> Reply {
     let (id, size, object, data) = if kind == Kind::File {
-        let Some(part) = question.form.iter().find(|part| part.name == "file") else {
+        let Some(part) = input.form.iter().find(|part| part.name == "file") else {
             return missing_parameter("file");
         };
-        let id = format!("file-{:024x}", question.serial);
+        let id = format!("file-{:024x}", input.serial);
         let object = json!({
-            "object": "file", "id": id, "purpose": field(question.form, "purpose").unwrap_or("user_data"),
+            "object": "file", "id": id, "purpose": field(input.form, "purpose").unwrap_or("user_data"),
             "filename": part.filename.as_deref().unwrap_or("upload"), "bytes": part.data.len(),
-            "created_at": question.created, "expires_at": null, "status": "processed", "status_details": null,
+            "created_at": input.created, "expires_at": null, "status": "processed", "status_details": null,
         });
         (id, part.data.len(), object, part.data.clone())
     } else {
-        let id = format!("batch_{:024x}", question.serial);
+        let id = format!("batch_{:024x}", input.serial);
         let object = json!({
             "id": id, "object": "batch", "endpoint": "/v1/chat/completions", "errors": null,
             "input_file_id": "file-unknown", "completion_window": "24h", "status": "validating",
-            "output_file_id": null, "error_file_id": null, "created_at": question.created,
-            "expires_at": question.created + 86_400, "cancelling_at": null, "cancelled_at": null,
+            "output_file_id": null, "error_file_id": null, "created_at": input.created,
+            "expires_at": input.created + 86_400, "cancelling_at": null, "cancelled_at": null,
             "completed_at": null, "expired_at": null, "failed_at": null, "finalizing_at": null,
             "in_progress_at": null, "metadata": null, "request_counts": { "total": 0, "completed": 0, "failed": 0 },
         });
         (id, 1_024, object, Bytes::new())
     };
     let reply = Reply::object(&object);
-    shelf.put(id, size, Stored { object, data });
+    map.put(id, size, Stored { object, data });
     reply
 }
 
-/// A list as the API pages it.
+/// A list in the API's page format.
 fn list(data: &[Value]) -> Reply {
     let id = |value: Option<&Value>| value.and_then(|value| value.get("id")).cloned().unwrap_or_default();
     Reply::object(&json!({

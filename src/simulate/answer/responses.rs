@@ -5,43 +5,43 @@ use serde_json::{Value, json};
 
 use super::super::errors::ApiError;
 use super::super::route::{Inference, Route};
-use super::super::store::{Shelf, Stored};
-use super::{Question, Reply, data_event, missing_parameter, text, word};
+use super::super::store::{BoundedMap, Stored};
+use super::{Reply, ReplyInput, data_event, missing_parameter, text, word};
 
-pub(super) fn create(question: &Question<'_>, stored: &mut Shelf<Stored>) -> Reply {
-    if question.ask.input.is_none() {
+pub(super) fn create(input: &ReplyInput<'_>, stored: &mut BoundedMap<Stored>) -> Reply {
+    if input.ask.input.is_none() {
         return missing_parameter("input");
     }
-    let done = object(question, "completed");
-    let background = question.ask.background.unwrap_or_default();
-    if question.ask.store.unwrap_or(true) {
+    let done = object(input, "completed");
+    let background = input.ask.background.unwrap_or_default();
+    if input.ask.store.unwrap_or(true) {
         let size = done.to_string().len();
-        stored.put(id(question), size, Stored { object: done.clone(), data: Bytes::new() });
+        stored.put(id(input), size, Stored { object: done.clone(), data: Bytes::new() });
     }
-    if question.ask.streams() {
-        Reply::events(events(question, &done), 1)
+    if input.ask.streams() {
+        Reply::events(events(input, &done), 1)
     } else if background {
-        Reply::object(&object(question, "queued"))
+        Reply::object(&object(input, "queued"))
     } else {
         Reply::object(&done)
     }
 }
 
-pub(super) fn input_tokens(question: &Question<'_>) -> Reply {
-    Reply::object(&json!({ "object": "response.input_tokens", "input_tokens": question.ask.input_tokens() }))
+pub(super) fn input_tokens(input: &ReplyInput<'_>) -> Reply {
+    Reply::object(&json!({ "object": "response.input_tokens", "input_tokens": input.ask.input_tokens() }))
 }
 
-/// A stream that turns out to be an error, as recorded: it begins well, then `error` and
+/// The events of a stream that fails, as recorded: regular events, then `error` and
 /// `response.failed`.
 ///
-/// Streams of other endpoints carry the error alone, in the nested form.
-pub(in super::super) fn hidden_error(question: &Question<'_>, error: &ApiError) -> Vec<Bytes> {
+/// Streams of other endpoints contain only the error, in its nested form.
+pub(in super::super) fn hidden_error(input: &ReplyInput<'_>, error: &ApiError) -> Vec<Bytes> {
     let details = error.object();
-    if question.route != Route::Inference(Inference::Responses) {
+    if input.route != Route::Inference(Inference::Responses) {
         return vec![data_event(&json!({ "error": details }).to_string())];
     }
-    let begun = object(question, "in_progress");
-    let mut failed = object(question, "failed");
+    let begun = object(input, "in_progress");
+    let mut failed = object(input, "failed");
     failed["error"] = json!({ "code": details["code"], "message": details["message"] });
     vec![
         event("response.created", 0, json!({ "response": begun })),
@@ -51,25 +51,25 @@ pub(in super::super) fn hidden_error(question: &Question<'_>, error: &ApiError) 
     ]
 }
 
-fn id(question: &Question<'_>) -> String {
-    format!("resp_{:048x}", question.serial)
+fn id(input: &ReplyInput<'_>) -> String {
+    format!("resp_{:048x}", input.serial)
 }
 
-fn object(question: &Question<'_>, status: &str) -> Value {
-    let ask = question.ask;
-    let (words, cut) = question.output();
+fn object(input: &ReplyInput<'_>, status: &str) -> Value {
+    let ask = input.ask;
+    let (words, cut) = input.output();
     let complete = status == "completed";
-    let (input, output) = (ask.input_tokens(), words as u64);
+    let (input_tokens, output_tokens) = (ask.input_tokens(), words as u64);
     let usage = complete.then(|| {
         json!({
-            "input_tokens": input, "input_tokens_details": { "cached_tokens": 0 },
-            "output_tokens": output, "output_tokens_details": { "reasoning_tokens": 0 },
-            "total_tokens": input + output,
+            "input_tokens": input_tokens, "input_tokens_details": { "cached_tokens": 0 },
+            "output_tokens": output_tokens, "output_tokens_details": { "reasoning_tokens": 0 },
+            "total_tokens": input_tokens + output_tokens,
         })
     });
-    let output = if complete { vec![message(question, "completed", &text(words))] } else { Vec::new() };
+    let output = if complete { vec![message(input, "completed", &text(words))] } else { Vec::new() };
     json!({
-        "id": id(question), "object": "response", "created_at": question.created,
+        "id": id(input), "object": "response", "created_at": input.created,
         "status": if complete && cut { "incomplete" } else { status },
         "background": ask.background.unwrap_or_default(), "error": null,
         "incomplete_details": (complete && cut).then(|| json!({ "reason": "max_output_tokens" })),
@@ -82,10 +82,10 @@ fn object(question: &Question<'_>, status: &str) -> Value {
     })
 }
 
-fn message(question: &Question<'_>, status: &str, text: &str) -> Value {
+fn message(input: &ReplyInput<'_>, status: &str, text: &str) -> Value {
     let content = if text.is_empty() { Vec::new() } else { vec![part(text)] };
     json!({
-        "id": format!("msg_{:048x}", question.serial), "type": "message", "status": status,
+        "id": format!("msg_{:048x}", input.serial), "type": "message", "status": status,
         "role": "assistant", "content": content,
     })
 }
@@ -100,10 +100,10 @@ fn event(name: &str, sequence: usize, mut data: Value) -> Bytes {
     Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
 }
 
-fn events(question: &Question<'_>, done: &Value) -> Vec<Bytes> {
-    let (words, cut) = question.output();
-    let begun = object(question, "in_progress");
-    let item = format!("msg_{:048x}", question.serial);
+fn events(input: &ReplyInput<'_>, done: &Value) -> Vec<Bytes> {
+    let (words, cut) = input.output();
+    let begun = object(input, "in_progress");
+    let item = format!("msg_{:048x}", input.serial);
     let spot = |mut data: Value| {
         data["item_id"] = json!(item);
         data["output_index"] = json!(0);
@@ -116,7 +116,7 @@ fn events(question: &Question<'_>, done: &Value) -> Vec<Bytes> {
         ("response.in_progress", json!({ "response": begun })),
         (
             "response.output_item.added",
-            json!({ "output_index": 0, "item": message(question, "in_progress", "") }),
+            json!({ "output_index": 0, "item": message(input, "in_progress", "") }),
         ),
         ("response.content_part.added", spot(json!({ "part": part("") }))),
     ];
@@ -131,7 +131,7 @@ fn events(question: &Question<'_>, done: &Value) -> Vec<Bytes> {
         ("response.content_part.done", spot(json!({ "part": part(&whole) }))),
         (
             "response.output_item.done",
-            json!({ "output_index": 0, "item": message(question, "completed", &whole) }),
+            json!({ "output_index": 0, "item": message(input, "completed", &whole) }),
         ),
         (end, json!({ "response": done })),
     ]);

@@ -1,4 +1,4 @@
-//! A bucket that refills continuously: GCRA, with the used amount draining instead.
+//! A continuously refilled token bucket (GCRA), stored as a used amount that drains.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use crate::clock::Instant;
 
 use super::{Depth, Enforce, Level, Refusal, nanoseconds};
 
-/// The used amount is stored as `cost × window in nanoseconds`; each nanosecond drains exactly
-/// `limit` of it, so nothing is ever rounded.
+/// A token bucket. The used amount is in units of `cost × window in nanoseconds`; each nanosecond
+/// drains exactly `limit` units, so no rounding occurs.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
     limit: u64,
@@ -22,8 +22,8 @@ impl Bucket {
         Self { limit, window: window.as_nanos(), depth, used: 0, at: None }
     }
 
-    /// What is used of the limit, rounded up. A bucket shallower than the limit counts as used what
-    /// it cannot hold.
+    /// The used part of the limit, rounded up. In a bucket shallower than the limit, the missing
+    /// depth counts as used.
     fn used(&self) -> u64 {
         let beyond_depth = self.scale(self.limit).saturating_sub(self.capacity());
         whole((self.used + beyond_depth).div_ceil(self.window))
@@ -60,10 +60,9 @@ impl Enforce for Bucket {
             return Ok(());
         }
         let used = match self.depth {
-            // The wait follows from the whole number in the refusal, as the API's does.
+            // As in the API, the wait is computed from the rounded number in the refusal.
             Depth::Window => self.used.div_ceil(self.window) * self.window,
-            // Exact: no refusal of such a bucket was ever recorded, and its depth need not be a
-            // whole number.
+            // Exact: no refusal of such a bucket was recorded, and the depth may be a fraction.
             Depth::Of(_) => self.used,
         };
         let allowed = capacity.saturating_sub(scaled);

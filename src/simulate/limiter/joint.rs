@@ -1,4 +1,4 @@
-//! Several limits that are checked together: a request is charged to all of them or to none.
+//! Several limits, charged atomically: a request is charged to all of them or to none.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{Level, Limiter, Refusal, Shape};
 const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// What a limit counts.
+/// The unit of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unit {
     /// Requests.
@@ -20,21 +20,21 @@ pub enum Unit {
 }
 
 names! {
-    /// What is limited, in the order in which it is checked.
+    /// The dimensions of limits, in the order of checking.
     Dimension {
-        /// RPM.
+        /// Requests per minute (RPM).
         RequestsPerMinute = "rpm",
-        /// RPD.
+        /// Requests per day (RPD).
         RequestsPerDay = "rpd",
-        /// TPM.
+        /// Tokens per minute (TPM).
         TokensPerMinute = "tpm",
-        /// TPD.
+        /// Tokens per day (TPD).
         TokensPerDay = "tpd",
     }
 }
 
 impl Dimension {
-    /// What it counts.
+    /// The unit of the limit.
     pub const fn unit(self) -> Unit {
         match self {
             Self::RequestsPerMinute | Self::RequestsPerDay => Unit::Requests,
@@ -42,7 +42,7 @@ impl Dimension {
         }
     }
 
-    /// The span that the limit is for.
+    /// The window of the limit.
     pub const fn window(self) -> Duration {
         match self {
             Self::RequestsPerMinute | Self::TokensPerMinute => MINUTE,
@@ -50,7 +50,7 @@ impl Dimension {
         }
     }
 
-    /// Its name in a refusal's message, such as `tokens per min (TPM)`.
+    /// The name in a refusal's message, such as `tokens per min (TPM)`.
     pub const fn phrase(self) -> &'static str {
         match self {
             Self::RequestsPerMinute => "requests per min (RPM)",
@@ -60,7 +60,7 @@ impl Dimension {
         }
     }
 
-    /// Its place in [`Dimension::ALL`].
+    /// The index in [`Dimension::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
@@ -69,14 +69,14 @@ impl Dimension {
 /// The charge for one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Price {
-    /// From the limits of requests.
+    /// Charged to the limits of requests.
     pub requests: u64,
-    /// From the limits of tokens.
+    /// Charged to the limits of tokens.
     pub tokens: u64,
 }
 
 impl Price {
-    /// The part that a dimension counts.
+    /// The amount charged to a dimension.
     pub const fn of(self, dimension: Dimension) -> u64 {
         match dimension.unit() {
             Unit::Requests => self.requests,
@@ -85,12 +85,12 @@ impl Price {
     }
 }
 
-/// A refusal and the dimension that it comes from.
+/// A refusal and the dimension that refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JointRefusal {
     /// The first dimension that refused.
     pub dimension: Dimension,
-    /// What it said.
+    /// The dimension's refusal.
     pub refusal: Refusal,
 }
 
@@ -102,19 +102,19 @@ pub struct Joint {
 }
 
 impl Joint {
-    /// Without limits: everything passes.
+    /// Creates a set without limits.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds, or replaces, the limit of one dimension.
+    /// Sets the limit of one dimension.
     #[must_use]
     pub fn with(mut self, dimension: Dimension, limit: u64, shape: Shape) -> Self {
         self.limiters[dimension.index()] = Some(Limiter::new(limit, dimension.window(), shape));
         self
     }
 
-    /// Whether refused requests are charged to the limits of requests too, as the API's guide says
+    /// Whether the limits of requests are charged for refused requests too, as in the API's guide
     /// ("unsuccessful requests contribute to your per-minute limit"). Off by default.
     #[must_use]
     pub fn counting_refused(mut self, count: bool) -> Self {
@@ -143,7 +143,7 @@ impl Joint {
             return Err(refused);
         }
         for (dimension, limiter) in self.each() {
-            // It was checked above, in the same instant.
+            // The check above passed at the same instant.
             let taken = limiter.try_take(price.of(dimension), now);
             debug_assert!(taken.is_ok(), "checked and taken under one borrow");
         }
@@ -162,7 +162,7 @@ impl Joint {
         self.limiters[dimension.index()].as_mut().map(|limiter| limiter.level(now))
     }
 
-    /// The limiter of a dimension, for what this type does not offer.
+    /// The limiter of a dimension.
     pub fn limiter(&mut self, dimension: Dimension) -> Option<&mut Limiter> {
         self.limiters[dimension.index()].as_mut()
     }

@@ -1,4 +1,4 @@
-//! A log of what was admitted in the last window.
+//! A sliding log of the costs admitted in the last window.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use crate::clock::Instant;
 
 use super::{Enforce, Level, Refusal};
 
-/// Entries kept at most (24 bytes each). Past that, new costs join the newest entry, which keeps
-/// them a little longer than their time: stricter, never looser.
+/// The maximum number of entries (24 bytes each). Further costs are added to the newest entry and
+/// expire a little late, so the limit gets stricter but never looser.
 const MAX_ENTRIES: usize = 1 << 20;
 
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ impl SlidingLog {
         Self { limit, window, used: 0, entries: VecDeque::new() }
     }
 
-    /// A span as long as the window holds its start and not its end.
+    /// Removes expired entries. A window includes its start and excludes its end.
     fn expire(&mut self, now: Instant) {
         while let Some(&(at, spent)) = self.entries.front() {
             if now.saturating_duration_since(at) < self.window {

@@ -1,13 +1,13 @@
-//! The upstream's limiter as pure machines: time is an argument, and nothing waits.
+//! The upstream's rate limiter. Time is an argument, and no function waits.
 //!
-//! One [`Limiter`] guards one limit in one of four shapes; [`Joint`] guards several at once, all or
-//! nothing. The arithmetic is exact: levels are integers in units of `cost × nanosecond`, so that
-//! no admission, wait or header depends on how often somebody looked.
+//! A [`Limiter`] enforces one limit in one of four shapes; a [`Joint`] enforces several atomically.
+//! The arithmetic is exact: levels are integers in units of `cost × nanosecond`, so that no result
+//! depends on how often the level is read.
 //!
-//! What is known of the real limiter (measured on its headers and refusals): it is a continuously
-//! refilled bucket as deep as the limit. `remaining` is rounded down and `reset` is the exact time
-//! until the bucket is full again. A refusal's `Used` is a whole number, and its wait is `(Used +
-//! Requested − Limit) × window ÷ Limit` of that whole number.
+//! The real limiter, by its headers and refusals, is a continuously refilled bucket as deep as the
+//! limit. `remaining` is rounded down, and `reset` is the exact time until the bucket is full. A
+//! refusal's `Used` is a whole number, and its wait is `(Used + Requested − Limit) × window ÷
+//! Limit`.
 
 mod bucket;
 mod joint;
@@ -30,27 +30,26 @@ pub use joint::{Dimension, Joint, JointRefusal, Price, Unit};
 /// The capacity of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// As much as the limit itself: a whole window's worth can be taken at once.
+    /// The limit: the amount of a whole window can be taken at once.
     Window,
-    /// What refills in this time, at least one unit and at most the limit. A cost above the depth,
-    /// up to the limit, is admitted when the bucket is full and leaves it in debt.
+    /// The amount that refills in this time, at least one unit and at most the limit. A cost
+    /// between the depth and the limit is admitted by a full bucket, and leaves it in debt.
     Of(Duration),
 }
 
 /// The rule by which a limit is enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A bucket refilled continuously at limit ÷ window: what the API does, with [`Depth::Window`].
+    /// A bucket refilled continuously at limit ÷ window. The API's has [`Depth::Window`].
     ///
-    /// A shallower one reports what is left in it as `remaining`, and the full limit as `limit`.
+    /// A shallower bucket reports its content as `remaining`, and the full limit as `limit`.
     Bucket(Depth),
-    /// A bucket of this depth whose headers describe one as deep as the window, while its refusals
-    /// tell the truth: "60,000 a minute may be enforced as 1,000 a second".
+    /// A bucket of this depth whose headers describe one as deep as the limit. Its refusals have
+    /// the real wait: "60,000 a minute may be enforced as 1,000 a second".
     LyingBucket(Depth),
-    /// A counter that starts again at 0 with each window; the first window begins with the first
-    /// request.
+    /// A counter that resets with each window. The first window begins with the first request.
     FixedWindow,
-    /// At most the limit in any span as long as the window.
+    /// At most the limit in any interval of the window's length.
     SlidingLog,
 }
 
@@ -59,11 +58,11 @@ pub enum Shape {
 pub struct Level {
     /// The limit per window.
     pub limit: u64,
-    /// The limit less what remains.
+    /// The limit minus the remaining amount.
     pub used: u64,
-    /// What could be taken now, rounded down.
+    /// The amount that can be taken now, rounded down.
     pub remaining: u64,
-    /// The time until nothing is used, rounded up to a nanosecond.
+    /// The time until the used amount is 0, rounded up to a nanosecond.
     pub reset: Duration,
 }
 
@@ -74,11 +73,11 @@ pub struct Refusal {
     pub limit: u64,
     /// The used amount when the request arrived, rounded up.
     pub used: u64,
-    /// What the request asked for.
+    /// The cost of the request.
     pub requested: u64,
-    /// The wait until the request would pass without other requests; zero if it never can.
+    /// The time until the request would be admitted, without other requests. Zero if `too_large`.
     pub wait: Duration,
-    /// The request is larger than the limit and can never pass.
+    /// Whether the cost is larger than the limit, so that it is never admitted.
     pub too_large: bool,
 }
 
@@ -90,7 +89,7 @@ pub struct Limiter {
     limit: u64,
     machine: Machine,
     /// The bucket that the headers describe, if it differs from the real one.
-    told: Option<Bucket>,
+    reported: Option<Bucket>,
 }
 
 #[derive(Clone, Debug)]
@@ -102,10 +101,10 @@ enum Machine {
 
 /// The operations of each shape.
 trait Enforce {
-    /// Checks whether a cost of at most the limit fits now, without charging it.
+    /// Checks whether a cost, at most the limit, would be admitted now. Charges nothing.
     fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal>;
 
-    /// Charges a cost, whether it fits or not.
+    /// Charges a cost without a check.
     fn add(&mut self, cost: u64, now: Instant);
 
     fn level(&mut self, now: Instant) -> Level;
@@ -114,7 +113,7 @@ trait Enforce {
 }
 
 impl Limiter {
-    /// A limiter with nothing used.
+    /// Creates an unused limiter.
     ///
     /// A limit of 0 refuses every cost above 0 as too large. A window shorter than a nanosecond
     /// counts as one.
@@ -128,7 +127,7 @@ impl Limiter {
             Shape::SlidingLog => Machine::SlidingLog(SlidingLog::new(limit, window)),
         };
         let lies = matches!(shape, Shape::LyingBucket(_));
-        Self { limit, machine, told: lies.then(|| Bucket::new(limit, window, Depth::Window)) }
+        Self { limit, machine, reported: lies.then(|| Bucket::new(limit, window, Depth::Window)) }
     }
 
     /// The limit per window.
@@ -136,14 +135,14 @@ impl Limiter {
         self.limit
     }
 
-    /// Takes `cost` if it fits now. A refusal takes nothing.
+    /// Charges `cost` if it is admitted now. A refusal charges nothing.
     pub fn try_take(&mut self, cost: u64, now: Instant) -> Result<Level, Refusal> {
         self.check(cost, now)?;
         self.add(cost, now);
         Ok(self.level(now))
     }
 
-    /// Checks whether `cost` fits now, without charging it.
+    /// Checks whether `cost` would be admitted now. Charges nothing.
     pub fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal> {
         if cost > self.limit {
             let (limit, used) = (self.limit, self.machine().level(now).used);
@@ -162,24 +161,24 @@ impl Limiter {
 
     /// The level that the headers report now.
     pub fn level(&mut self, now: Instant) -> Level {
-        match &mut self.told {
-            Some(told) => told.level(now),
+        match &mut self.reported {
+            Some(reported) => reported.level(now),
             None => self.machine().level(now),
         }
     }
 
-    /// Changes the limit. What is used stays used, even where that is more than the new limit.
+    /// Changes the limit. Keeps the used amount, even above the new limit.
     pub fn set_limit(&mut self, limit: u64, now: Instant) {
         self.limit = limit;
-        if let Some(told) = &mut self.told {
-            told.set_limit(limit, now);
+        if let Some(reported) = &mut self.reported {
+            reported.set_limit(limit, now);
         }
         self.machine().set_limit(limit, now);
     }
 
     fn add(&mut self, cost: u64, now: Instant) {
-        if let Some(told) = &mut self.told {
-            told.add(cost, now);
+        if let Some(reported) = &mut self.reported {
+            reported.add(cost, now);
         }
         self.machine().add(cost, now);
     }
@@ -193,7 +192,7 @@ impl Limiter {
     }
 }
 
-/// Nanoseconds as a duration, at most the longest there is.
+/// Converts nanoseconds to a duration, saturating.
 fn nanoseconds(count: u128) -> Duration {
     const PER_SECOND: u128 = 1_000_000_000;
     let seconds = u64::try_from(count / PER_SECOND).unwrap_or(u64::MAX);

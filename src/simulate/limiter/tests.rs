@@ -57,8 +57,8 @@ fn the_waits_of_real_refusals_come_out_to_the_millisecond() {
 
 #[test]
 fn a_refusal_shows_a_whole_number_and_waits_for_that() {
-    // Five of five recorded refusals by requests name `Used` = `Limit` and one whole request's
-    // time.
+    // In all five recorded refusals by a limit of requests, `Used` is `Limit` and the wait is the
+    // time of one whole request.
     let start = Instant::now();
     let mut limiter = deep(3, MINUTE);
     limiter.force(3, start);
@@ -99,7 +99,7 @@ fn a_reset_counts_fractions_while_remaining_rounds_down() {
     limiter.force(2, start);
     let level = limiter.try_take(1, start + Duration::from_millis(43_334)).unwrap();
     assert_eq!((level.remaining, truncated(level.reset)), (197, 1_252_666));
-    // Recorded: limit 100 a day, remaining 98, reset 14m24s: a residue of an earlier request.
+    // Recorded: limit 100 a day, remaining 98, reset 14m24s: a rest of an earlier request.
     let mut limiter = deep(100, DAY);
     limiter.force(1, start);
     let level = limiter.try_take(1, start + Duration::from_micros(863_999_500)).unwrap();
@@ -255,7 +255,7 @@ fn refused_requests_count_where_asked_for() {
     }
 }
 
-/// A schedule of (milliseconds since the last one, cost).
+/// Sequences of (milliseconds since the previous request, cost).
 fn schedules() -> impl Strategy<Value = Vec<(u64, u64)>> {
     prop::collection::vec((0_u64..5_000, 1_u64..40), 1..200)
 }
@@ -313,7 +313,7 @@ proptest! {
 
     #[test]
     fn a_saturated_shape_gives_all_that_it_has(limit in 60_u64..600, cost in 1_u64..6, pick in 0_usize..5) {
-        // One who always comes again at the very moment that the refusal names gets the whole rate.
+        // A client that retries exactly after each refusal's wait gets the full rate.
         let shape = SHAPES[pick];
         let start = Instant::now();
         let mut limiter = Limiter::new(limit, MINUTE, shape);
@@ -334,7 +334,7 @@ proptest! {
         let first = now;
         for (gap, cost) in schedule {
             if now > first {
-                // A fixed window starts with the first request; after that nobody may look it away.
+                // A fixed window starts with the first call, so only look after that.
                 seen.level(now + Duration::from_millis(gap / 3));
                 seen.check(cost, now + Duration::from_millis(gap / 2)).ok();
             }

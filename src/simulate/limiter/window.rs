@@ -1,4 +1,4 @@
-//! A counter per window of fixed length.
+//! A fixed window counter.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl FixedWindow {
         Self { limit, window, used: 0, start: None }
     }
 
-    /// Turns to the window that `now` is in, and tells how much of it is left.
+    /// Advances to the window that contains `now`. Returns the time until its end.
     fn left(&mut self, now: Instant) -> Duration {
         let start = *self.start.get_or_insert(now);
         let into = now.saturating_duration_since(start);

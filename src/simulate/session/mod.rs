@@ -1,11 +1,10 @@
-//! Sessions over WebSocket: `/responses` in WebSocket mode, and a Realtime session in outline.
+//! WebSocket sessions: `/responses` in WebSocket mode, and a minimal Realtime session.
 //!
-//! Each `response.create` goes the way of a POST to `/responses` with the handshake's headers:
-//! latency, key, limiter, faults. What would be its answer comes as messages. A create's `metadata`
-//! may have `x-simulate` and `x-simulate-job`, which count as those headers. The rules are those of
-//! developers.openai.com, guide "WebSocket mode": a lane for each `stream_id`, 32 with a name, 16
-//! answers at once, a cache of each lane's last response, which a failed turn of the lane empties.
-//! Frames are tungstenite's.
+//! Each `response.create` is handled like a POST to `/responses` with the handshake's headers. Its
+//! response is sent as messages. `x-simulate` and `x-job-id` in its `metadata` act as headers. The
+//! rules are those of the guide "WebSocket mode" of developers.openai.com: one lane per
+//! `stream_id`, at most 32 named lanes, at most 16 concurrent responses, and a cache of each lane's
+//! last response, which a failed turn clears. tungstenite does the framing.
 
 mod turns;
 
@@ -27,41 +26,41 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::Simulator;
 use super::body::Body;
 use super::credential::identify;
-use super::wire::Fate;
+use super::wire::WireFault;
 use turns::Shared;
 
-/// Messages of a session that wait to be written.
-const WAITING: usize = 64;
-/// What RFC 6455, section 4.2.2, appends to a key.
-const ACCEPT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// The capacity of a session's queue of outgoing messages.
+const OUTGOING_CAPACITY: usize = 64;
+/// The GUID that RFC 6455, section 4.2.2, appends to the key.
+const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Where the session of a connection is left for when its HTTP is over.
-pub(super) type Place = Mutex<Option<Session>>;
+/// The slot for a connection's session, which runs after hyper has released the connection.
+pub(super) type SessionSlot = Mutex<Option<Session>>;
 
-/// A session that was agreed on.
+/// A session whose handshake was accepted.
 #[derive(Debug)]
 pub(super) struct Session {
     simulator: Simulator,
     upgraded: OnUpgrade,
-    asked: Arc<Asked>,
+    handshake: Arc<Handshake>,
 }
 
-/// What its handshake asked for.
+/// The relevant parts of the handshake request.
 #[derive(Debug)]
-struct Asked {
+struct Handshake {
     headers: HeaderMap,
     realtime: bool,
     /// The model in the query.
     model: Option<String>,
-    fate: Arc<Fate>,
+    wire_fault: Arc<WireFault>,
 }
 
-/// Answers a handshake for a session; nothing where the request asks for none.
-pub(super) fn agree(
+/// Responds to a WebSocket handshake. `None` if the request is no handshake.
+pub(super) fn accept_handshake(
     simulator: &Simulator,
     request: &mut Request<Incoming>,
-    fate: &Arc<Fate>,
-    place: &Place,
+    wire_fault: &Arc<WireFault>,
+    session_slot: &SessionSlot,
 ) -> Option<Response<Body>> {
     let key = request.headers().get(SEC_WEBSOCKET_KEY)?.clone();
     request
@@ -85,14 +84,15 @@ pub(super) fn agree(
     }
     let query = request.uri().query().unwrap_or_default();
     let model = query.split('&').find_map(|pair| pair.strip_prefix("model=")).map(str::to_owned);
-    let asked = Asked { headers: request.headers().clone(), realtime, model, fate: Arc::clone(fate) };
+    let handshake =
+        Handshake { headers: request.headers().clone(), realtime, model, wire_fault: Arc::clone(wire_fault) };
     let mut response = Response::new(Body::whole(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept(&key));
-    let protocols = asked.headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+    let protocols = handshake.headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
     let chosen =
         protocols.and_then(|offered| offered.split(',').map(str::trim).find(|one| *one == "realtime"));
     if chosen.is_some() {
@@ -101,25 +101,25 @@ pub(super) fn agree(
     let session = Session {
         simulator: simulator.clone(),
         upgraded: hyper::upgrade::on(request),
-        asked: Arc::new(asked),
+        handshake: Arc::new(handshake),
     };
-    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    *session_slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
     Some(response)
 }
 
 fn accept(key: &HeaderValue) -> HeaderValue {
-    let text = [key.as_bytes(), ACCEPT.as_bytes()].concat();
+    let text = [key.as_bytes(), ACCEPT_GUID.as_bytes()].concat();
     let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &text);
     HeaderValue::try_from(BASE64.encode(digest)).unwrap_or(HeaderValue::from_static(""))
 }
 
 impl Session {
-    /// Runs the session until the client leaves or a fault ends it.
+    /// Runs the session until the client closes it or a fault ends it.
     pub(super) async fn run(self) {
         let Ok(upgraded) = self.upgraded.await else { return };
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-        let (out, frames) = mpsc::channel(WAITING);
-        let shared = Shared::new(self.simulator, self.asked, out);
+        let (out, frames) = mpsc::channel(OUTGOING_CAPACITY);
+        let shared = Shared::new(self.simulator, self.handshake, out);
         turns::serve(socket, frames, &shared).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The messages of a session: its lanes, their turns, and what is said in answer.
+//! The messages of a WebSocket session: lanes, turns and response events.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,30 +23,40 @@ use super::super::body::Cut;
 use super::super::errors::ApiError;
 use super::super::fault::JOB_HEADER;
 use super::super::route::Kind;
-use super::Asked;
+use super::Handshake;
 
-/// Answers of one session under way at once; further creates wait.
-const AT_ONCE: usize = 16;
-/// Lanes of one session with a name.
-const NAMED_LANES: usize = 32;
-const LONGEST_NAME: usize = 256;
+/// The maximum number of concurrent responses of a session. Further creates wait.
+const MAX_CONCURRENT: usize = 16;
+/// The maximum number of named lanes of a session.
+const MAX_NAMED_LANES: usize = 32;
+const MAX_NAME_LENGTH: usize = 256;
 
-/// The name of a lane; none for the default one.
+/// The name of a lane; `None` for the default lane.
 type Name = Option<String>;
 
-/// What the lanes of a session share.
+/// The state shared by the lanes of a session.
 pub(super) struct Shared {
     simulator: Simulator,
-    asked: Arc<Asked>,
-    at_once: Semaphore,
-    /// Of each lane its last response.
+    handshake: Arc<Handshake>,
+    concurrent: Semaphore,
+    /// The id of each lane's last response.
     cache: Mutex<HashMap<Name, String>>,
     out: mpsc::Sender<String>,
 }
 
 impl Shared {
-    pub(super) fn new(simulator: Simulator, asked: Arc<Asked>, out: mpsc::Sender<String>) -> Arc<Self> {
-        Arc::new(Self { simulator, asked, at_once: Semaphore::new(AT_ONCE), cache: Mutex::default(), out })
+    pub(super) fn new(
+        simulator: Simulator,
+        handshake: Arc<Handshake>,
+        out: mpsc::Sender<String>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            simulator,
+            handshake,
+            concurrent: Semaphore::new(MAX_CONCURRENT),
+            cache: Mutex::default(),
+            out,
+        })
     }
 }
 
@@ -58,7 +68,7 @@ pub(super) async fn serve(
     let (mut write, mut read) = socket.split();
     let mut lanes: HashMap<Name, mpsc::UnboundedSender<Value>> = HashMap::new();
     let mut tasks: JoinSet<Result<(), Cut>> = JoinSet::new();
-    if shared.asked.realtime {
+    if shared.handshake.realtime {
         let session =
             json!({ "type": "session.created", "event_id": "event_0", "session": { "type": "realtime" } });
         shared.out.send(session.to_string()).await.ok();
@@ -72,7 +82,7 @@ pub(super) async fn serve(
             }
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
                 if matches!(ended, Ok(Err(Cut))) {
-                    return shared.asked.fate.reset();
+                    return shared.handshake.wire_fault.reset();
                 }
             }
             message = read.next() => {
@@ -80,7 +90,7 @@ pub(super) async fn serve(
                     Some(Ok(Message::Text(text))) => text.as_str().to_owned(),
                     Some(Ok(Message::Binary(data))) => String::from_utf8_lossy(&data).into_owned(),
                     Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                    // The echo of a close is in tungstenite's buffer until it is flushed.
+                    // tungstenite buffers the reply to a close until a flush.
                     Some(Ok(Message::Close(_)) | Err(_)) | None => {
                         write.flush().await.ok();
                         return;
@@ -90,7 +100,7 @@ pub(super) async fn serve(
                     Ok(Some(event)) => event,
                     Ok(None) => continue,
                     Err(refusal) => {
-                        // What is written here does not wait for itself to be read.
+                        // Written directly: sending to `frames` here could wait for this loop.
                         if write.send(Message::text(refusal.to_string())).await.is_err() {
                             return;
                         }
@@ -109,8 +119,8 @@ pub(super) async fn serve(
     }
 }
 
-/// Reads a message: a create, nothing for what is only taken note of, or the error that it is
-/// answered with.
+/// Parses a message. Returns a create, `None` for a message that is ignored, or the error event to
+/// send.
 fn request(text: &str, named: usize, is_known: impl Fn(&Name) -> bool) -> Result<Option<Value>, Value> {
     let Ok(event @ Value::Object(_)) = serde_json::from_str::<Value>(text) else {
         return Err(refusal(None, "invalid_json", "The message is not a JSON object.", None));
@@ -142,7 +152,7 @@ fn request(text: &str, named: usize, is_known: impl Fn(&Name) -> bool) -> Result
             return Err(refusal(None, "invalid_stream_id", message, Some("stream_id")));
         }
     };
-    if name.is_some() && named >= NAMED_LANES && !is_known(&name) {
+    if name.is_some() && named >= MAX_NAMED_LANES && !is_known(&name) {
         let message = "This WebSocket connection has reached its maximum number of distinct stream IDs (32). Reuse an existing \
                        stream_id or open a new WebSocket connection.";
         return Err(refusal(name.as_deref(), "websocket_stream_limit_reached", message, Some("stream_id")));
@@ -151,7 +161,7 @@ fn request(text: &str, named: usize, is_known: impl Fn(&Name) -> bool) -> Result
 }
 
 fn is_valid(name: &str) -> bool {
-    (1..=LONGEST_NAME).contains(&name.len())
+    (1..=MAX_NAME_LENGTH).contains(&name.len())
         && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.".contains(letter))
 }
 
@@ -168,14 +178,14 @@ fn error_event(lane: Option<&str>, status: u16, error: &Value) -> Value {
     event
 }
 
-/// Runs the turns of one lane, one after the other.
+/// Runs the turns of one lane in sequence.
 async fn run_lane(
     shared: Arc<Shared>,
     name: Name,
     mut turns: mpsc::UnboundedReceiver<Value>,
 ) -> Result<(), Cut> {
     while let Some(create) = turns.recv().await {
-        let Ok(_one) = shared.at_once.acquire().await else { return Ok(()) };
+        let Ok(_one) = shared.concurrent.acquire().await else { return Ok(()) };
         shared.turn(&name, create).await?;
     }
     Ok(())
@@ -185,7 +195,7 @@ impl Shared {
     async fn turn(&self, name: &Name, create: Value) -> Result<(), Cut> {
         let parent = create["previous_response_id"].as_str().map(str::to_owned);
         if let Some(parent) = &parent
-            && !self.knows(parent)
+            && !self.can_continue(parent)
         {
             let message = format!("Previous response with id '{parent}' not found.");
             let refusal = refusal(
@@ -194,13 +204,13 @@ impl Shared {
                 &message,
                 Some("previous_response_id"),
             );
-            return self.say(name, refusal).await;
+            return self.send(name, refusal).await;
         }
         let events = match self.reply(create).await? {
             Ok(events) => events,
             Err(error) => {
                 self.forget(name, parent.as_deref());
-                return self.say(name, error).await;
+                return self.send(name, error).await;
             }
         };
         let pace = self.simulator.state().settings.chunk_delay;
@@ -210,7 +220,7 @@ impl Shared {
             {
                 self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), id.to_owned());
             }
-            self.say(name, event).await?;
+            self.send(name, event).await?;
             if !pace.is_zero() {
                 clock::sleep(pace).await;
             }
@@ -218,14 +228,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether a response can be continued here.
-    fn knows(&self, id: &str) -> bool {
+    /// Whether a response with this id can be continued.
+    fn can_continue(&self, id: &str) -> bool {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let mut store = self.simulator.0.store.lock().unwrap_or_else(PoisonError::into_inner);
         cache.values().any(|cached| cached == id) || store.of(Kind::Response).find(id).is_some()
     }
 
-    /// A lane's failed turn forgets what it continued.
+    /// Removes the response that a failed turn continued from its lane's cache.
     fn forget(&self, name: &Name, parent: Option<&str>) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if parent.is_some() && cache.get(name).map(String::as_str) == parent {
@@ -233,34 +243,33 @@ impl Shared {
         }
     }
 
-    /// The events that a create is answered with, or the error.
+    /// The response events of a create, or an error event.
     async fn reply(&self, mut create: Value) -> Result<Result<Vec<Value>, Value>, Cut> {
-        let mut headers = self.asked.headers.clone();
+        let mut headers = self.handshake.headers.clone();
         for header in ["x-simulate", JOB_HEADER] {
-            let asked = create["metadata"][header].as_str().and_then(|text| HeaderValue::from_str(text).ok());
-            if let Some(value) = asked {
+            let value = create["metadata"][header].as_str().and_then(|text| HeaderValue::from_str(text).ok());
+            if let Some(value) = value {
                 headers.insert(HeaderName::from_static(header), value);
             }
         }
         let warms_up = create["generate"] == json!(false);
-        if self.asked.realtime {
+        if self.handshake.realtime {
             create = create["response"].take();
             if !create.is_object() {
                 create = json!({});
             }
             let said = create["instructions"].take();
-            // Without instructions it is the conversation that is answered, of which nothing is
-            // kept here.
+            // Without instructions the API would use the conversation, which is not kept here.
             create["input"] = if said.is_string() { said } else { json!("Hi") };
-            create["model"] = json!(self.asked.model.as_deref().unwrap_or("gpt-realtime"));
+            create["model"] = json!(self.handshake.model.as_deref().unwrap_or("gpt-realtime"));
         }
         create["stream"] = json!(true);
         let body = Bytes::from(create.to_string());
         let request = Request::builder().method(Method::POST).uri(Uri::from_static("/v1/responses")).body(());
         let (mut parts, ()): (Parts, ()) = request.unwrap_or_default().into_parts();
         parts.headers = headers;
-        let told = self.simulator.turn(&parts, body, warms_up, &self.asked.fate).await?;
-        Ok(match told {
+        let result = self.simulator.turn(&parts, body, warms_up, &self.handshake.wire_fault).await?;
+        Ok(match result {
             (reply, limits) if reply.status.is_success() => Ok(self.events(&reply, &limits, warms_up)),
             (reply, _) => Err(error_of(&reply)),
         })
@@ -268,20 +277,20 @@ impl Shared {
 
     fn events(&self, reply: &Reply, limits: &[Value], warms_up: bool) -> Vec<Value> {
         let Content::Events { events, .. } = &reply.content else { return Vec::new() };
-        let mut told: Vec<Value> = events.iter().filter_map(event_of).collect();
+        let mut sent: Vec<Value> = events.iter().filter_map(event_of).collect();
         if warms_up {
-            let last = told.len().saturating_sub(1);
+            let last = sent.len().saturating_sub(1);
             let mut place = 0;
-            told.retain(|_| {
+            sent.retain(|_| {
                 place += 1;
                 place == 1 || place > last
             });
-            for event in &mut told {
+            for event in &mut sent {
                 event["response"]["output"] = json!([]);
             }
         }
-        if self.asked.realtime {
-            for event in &mut told {
+        if self.handshake.realtime {
+            for event in &mut sent {
                 if matches!(
                     event["type"].as_str(),
                     Some("response.completed" | "response.incomplete" | "response.failed")
@@ -292,12 +301,12 @@ impl Shared {
             }
             let limits =
                 json!({ "type": "rate_limits.updated", "event_id": "event_1", "rate_limits": limits });
-            told.insert(1.min(told.len()), limits);
+            sent.insert(1.min(sent.len()), limits);
         }
-        told
+        sent
     }
 
-    async fn say(&self, name: &Name, mut event: Value) -> Result<(), Cut> {
+    async fn send(&self, name: &Name, mut event: Value) -> Result<(), Cut> {
         if let Some(name) = name {
             event["stream_id"] = json!(name);
         }
@@ -305,14 +314,14 @@ impl Shared {
     }
 }
 
-/// The data of an event of a stream.
+/// Parses the data of a server-sent event.
 fn event_of(bytes: &Bytes) -> Option<Value> {
     let text = std::str::from_utf8(bytes).ok()?;
     let data = text.lines().find_map(|line| line.strip_prefix("data: "))?;
     serde_json::from_str(data).ok()
 }
 
-/// An error answer as an event: its headers stand in the error.
+/// Converts an error response to an error event that contains its headers.
 fn error_of(reply: &Reply) -> Value {
     let mut error = match &reply.content {
         Content::Whole(body) => serde_json::from_slice::<Value>(body).unwrap_or_default()["error"].take(),

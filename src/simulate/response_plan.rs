@@ -1,5 +1,4 @@
-//! How an answer looks, whatever it says: headers, encoding, pace, and the fault that its body
-//! meets.
+//! Builds the HTTP response from a reply: headers, content encoding, pace, and faults of the body.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,34 +14,34 @@ use super::body::{Body, Step};
 use super::dialect::{Dialect, Levels};
 use super::fault::{Directive, Encoding, Fault};
 use super::settings::{Account, Settings};
-use super::wire::Fate;
+use super::wire::WireFault;
 
-/// The number of pieces of a slow body or stream.
+/// The number of pieces of a body with the fault `slow-body`.
 const SLOW_PIECES: usize = 32;
 const SLOW_PAUSE: Duration = Duration::from_millis(250);
-/// The time that written data has to be sent before a reset.
+/// The delay between the last data and a reset, so that the data is sent.
 const BEFORE_CUT: Duration = Duration::from_millis(10);
 
-/// The form of a response, independent of its content.
-pub(super) struct Manner {
+/// The properties of a response other than its content.
+pub(super) struct ResponsePlan {
     pub(super) settings: Arc<Settings>,
     pub(super) directive: Directive,
     pub(super) accepted: Encoding,
-    pub(super) fate: Arc<Fate>,
+    pub(super) wire_fault: Arc<WireFault>,
     pub(super) request_id: u128,
     pub(super) account: Option<Account>,
     pub(super) processing: Option<Duration>,
-    /// The levels in the headers.
+    /// The limits reported in the headers.
     pub(super) levels: Option<Levels>,
-    /// The levels of the limits, whether or not the headers report them.
+    /// The limits, whether or not the headers report them.
     pub(super) all_levels: Option<Levels>,
     /// The slot that the response occupies.
     pub(super) slot: Option<OwnedSemaphorePermit>,
 }
 
-impl Manner {
-    /// Puts headers, encoding, pace and the fault of the body on an answer.
-    pub(super) fn dress(&self, reply: Reply, fault: Option<Fault>) -> Response<Body> {
+impl ResponsePlan {
+    /// Builds the response: adds headers, encoding, pace and the fault of the body.
+    pub(super) fn build(&self, reply: Reply, fault: Option<Fault>) -> Response<Body> {
         let Reply { status, headers, content } = reply;
         let mut response = Response::new(());
         *response.status_mut() = status;
@@ -68,10 +67,10 @@ impl Manner {
             (None | Some(Fault::CloseWithoutDone), _) => self.paced(pieces, pace),
             (Some(fault), _) => {
                 let whole = Bytes::from(pieces.concat());
-                if let Some(length) = told_length(fault, whole.len(), events) {
+                if let Some(length) = announced_length(fault, whole.len(), events) {
                     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
                 }
-                Body::paced(self.spoil(fault, whole), Arc::clone(&self.fate))
+                Body::paced(self.fault_steps(fault, whole), Arc::clone(&self.wire_fault))
             }
         };
         response.map(|()| body)
@@ -89,7 +88,7 @@ impl Manner {
         }
     }
 
-    /// The headers of the API itself.
+    /// Writes the headers of OpenAI's API.
     fn write_own(&self, headers: &mut HeaderMap) {
         headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
         if let (Some(processing), Some(account)) = (self.processing, &self.account) {
@@ -104,8 +103,8 @@ impl Manner {
         Dialect::Openai.write(self.levels, headers);
     }
 
-    /// JSON is encoded for those who accept it, as the API does; streams and files only when asked
-    /// to.
+    /// The content encoding: what the client accepts for JSON, as in the API. Streams and files are
+    /// encoded only on request of the directive.
     fn encoding(&self, headers: &HeaderMap, events: bool) -> Encoding {
         let json =
             headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
@@ -124,10 +123,10 @@ impl Manner {
             }
             steps.push_back(Step::Data(piece));
         }
-        Body::paced(steps, Arc::clone(&self.fate))
+        Body::paced(steps, Arc::clone(&self.wire_fault))
     }
 
-    fn spoil(&self, fault: Fault, whole: Bytes) -> VecDeque<Step> {
+    fn fault_steps(&self, fault: Fault, whole: Bytes) -> VecDeque<Step> {
         let half = Step::Data(whole.slice(..whole.len() / 2));
         match fault {
             Fault::ResetMidBody => [half, Step::Wait(BEFORE_CUT), Step::Cut].into(),
@@ -157,12 +156,12 @@ impl Manner {
 const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
 const PROJECT: HeaderName = HeaderName::from_static("openai-project");
 
-/// The `content-length` of a body that meets a fault. One that ends early and cleanly has none, nor
-/// has a stream.
-fn told_length(fault: Fault, length: usize, events: bool) -> Option<usize> {
+/// The `content-length` of a body with a fault. `None` for a stream, and for a body that ends early
+/// but cleanly.
+fn announced_length(fault: Fault, length: usize, events: bool) -> Option<usize> {
     if fault == Fault::LieContentLength {
         return Some(length + 64);
     }
-    let is_told = matches!(fault, Fault::ResetMidBody | Fault::StallBody | Fault::SlowBody);
-    (is_told && !events).then_some(length)
+    let is_announced = matches!(fault, Fault::ResetMidBody | Fault::StallBody | Fault::SlowBody);
+    (is_announced && !events).then_some(length)
 }
