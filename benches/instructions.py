@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--record", action="store_true", help="write the count down instead of comparing it")
     arguments = parser.parse_args()
-    with processes.stand_in("--rpm", "60000000", "--tpm", "4000000000") as upstream:
+    with processes.simulator("--rpm", "60000000", "--tpm", "4000000000") as upstream:
         # Two lives, so that the start and the connections are not counted.
         more, less = executed(upstream, WARM_UP + REQUESTS), executed(upstream, WARM_UP)
     count = round((more - less) / (CONNECTIONS * REQUESTS))

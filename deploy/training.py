@@ -180,10 +180,10 @@ def encrypted(upstream: str, certificate: str, key: str) -> None:
             at_once(url, lambda caller: caller.streams(8), trust)
 
 
-def stand_in(*options: str):
+def simulator(*options: str):
     # The same program as what is trained, but nothing to learn from.
     uncounted = {"LLVM_PROFILE_FILE": os.devnull}
-    return processes.stand_in(*UNLIMITED, "--output-tokens", "48", *options, environment=uncounted)
+    return processes.simulator(*UNLIMITED, "--output-tokens", "48", *options, environment=uncounted)
 
 
 def certify(folder: pathlib.Path) -> tuple[str, str]:
@@ -201,11 +201,11 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         certificate, key = certify(pathlib.Path(folder))
-        with stand_in() as upstream:
+        with simulator() as upstream:
             plain(upstream)
             logged(upstream)
             waiting(upstream)
-        with stand_in("--tls-cert", certificate, "--tls-key", key) as upstream:
+        with simulator("--tls-cert", certificate, "--tls-key", key) as upstream:
             encrypted(upstream.replace("http:", "https:"), certificate, key)
     print(f"every answer was as it should be, in {time.monotonic() - began:.0f} s")
 

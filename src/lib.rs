@@ -52,7 +52,7 @@
 //!
 //! [`config`] reads the configuration into typed values, [`app`] connects all modules, [`admin`]
 //! serves the status page and the metrics, [`replicas`] shares the scopes' limits between several
-//! processes, and [`catalog`] explains the error classes. [`simulate`] is a stand-in for the API,
+//! processes, and [`catalog`] explains the error classes. [`simulate`] is a simulator of the API,
 //! [`whatif`] replays an access log, [`demo`] compares Weir with direct calls, and [`cli`] is the
 //! command line. [`gather`] combines small writes, [`http_client`] makes single requests, and
 //! [`chart`] draws the results of `demo` and `what-if`.

@@ -48,10 +48,10 @@ pub enum Command {
     /// Print recording rules for Prometheus that turn tokens into costs, from a list of prices
     Prices(Prices),
     #[cfg(feature = "simulate")]
-    /// Run a stand-in for the API, with its limits and its errors
+    /// Run a simulator of the API, with its limits and its errors
     Simulate(Box<crate::simulate::Args>),
     #[cfg(feature = "simulate")]
-    /// Run the same work without and with Weir against the stand-in, side by side
+    /// Run the same work without and with Weir against the simulator, side by side
     Demo(crate::demo::Args),
     #[cfg(feature = "simulate")]
     /// Replay an access log under other limits, weights or replicas: would twice the limit have

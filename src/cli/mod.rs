@@ -13,7 +13,7 @@ mod prices;
 mod serve;
 mod settings;
 #[cfg(feature = "simulate")]
-mod stand_in;
+mod simulator;
 #[cfg(feature = "simulate")]
 mod what_if;
 
@@ -90,7 +90,7 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
         Command::Reload(access) => ask::reload(&access, terminal),
         Command::Prices(options) => prices::prices(&options, terminal),
         #[cfg(feature = "simulate")]
-        Command::Simulate(options) => stand_in::run(&options, terminal),
+        Command::Simulate(options) => simulator::run(&options, terminal),
         #[cfg(feature = "simulate")]
         Command::Demo(options) => demo::run(&options, terminal),
         #[cfg(feature = "simulate")]

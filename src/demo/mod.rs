@@ -12,7 +12,7 @@ mod load;
 mod picture;
 mod progress;
 mod redis_server;
-mod stand_in;
+mod simulator;
 mod table;
 
 use std::fmt::Write as _;
@@ -31,10 +31,10 @@ pub use figures::{Figures, TooLarge, Waits, Ways};
 use load::Shared;
 use progress::{Progress, Standing};
 use redis_server::Redis;
-use stand_in::StandIn;
+use simulator::SimulatorThread;
 use workload::{CALLERS, Job, Scale};
 
-/// Runs the same work without and with Weir against the stand-in, side by side.
+/// Runs the same work without and with Weir against the simulator, side by side.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// What jobs, answers and faults are drawn from: equal seeds give equal work
@@ -152,9 +152,9 @@ struct Demo {
 
 impl Demo {
     async fn direct(&self, print: &mut dyn FnMut(&str)) -> Result<Figures, Error> {
-        let (listener, address) = listen("cannot listen for the stand-in", 0)?;
-        let stand_in = self.stand_in(listener)?;
-        Ok(self.work(&[address], &stand_in, STOP_DIRECT, print).await)
+        let (listener, address) = listen("cannot listen for the simulator", 0)?;
+        let simulator = self.simulator(listener)?;
+        Ok(self.work(&[address], &simulator, STOP_DIRECT, print).await)
     }
 
     async fn through_weir(
@@ -162,7 +162,7 @@ impl Demo {
         redis: Option<&Redis>,
         print: &mut dyn FnMut(&str),
     ) -> Result<Figures, Error> {
-        let (listener, upstream) = listen("cannot listen for the stand-in", 0)?;
+        let (listener, upstream) = listen("cannot listen for the simulator", 0)?;
         let reread = || Reread {
             in_force: String::new(),
             text: Box::new(|| Err("the demo has no configuration file".to_owned())),
@@ -181,23 +181,23 @@ impl Demo {
         print(&format!("\n   (its status page, as long as this runs: http://{}/)\n", apps[0].admin));
         let listening: Vec<SocketAddr> = apps.iter().map(|app| app.listening).collect();
         // Its clock starts with each run, so that both runs have the outage at the same time.
-        let stand_in = self.stand_in(listener)?;
-        let figures = self.work(&listening, &stand_in, STOP_WEIR, print).await;
+        let simulator = self.simulator(listener)?;
+        let figures = self.work(&listening, &simulator, STOP_WEIR, print).await;
         for app in apps {
             app.finish().await;
         }
         Ok(figures)
     }
 
-    fn stand_in(&self, listener: TcpListener) -> Result<StandIn, Error> {
-        StandIn::start(workload::stand_in(&self.scale, self.seed), listener)
-            .map_err(Error::machine("cannot start the stand-in"))
+    fn simulator(&self, listener: TcpListener) -> Result<SimulatorThread, Error> {
+        SimulatorThread::start(workload::simulator_settings(&self.scale, self.seed), listener)
+            .map_err(Error::machine("cannot start the simulator"))
     }
 
     async fn work(
         &self,
         addresses: &[SocketAddr],
-        stand_in: &StandIn,
+        simulator: &SimulatorThread,
         most: Duration,
         print: &mut dyn FnMut(&str),
     ) -> Figures {
@@ -215,16 +215,16 @@ impl Demo {
                 () = clock::sleep_until(next) => false,
             };
             let elapsed = clock::now().saturating_duration_since(start);
-            progress.show(&self.standing(&tally, stand_in, elapsed));
+            progress.show(&self.standing(&tally, simulator, elapsed));
             if ended {
                 break;
             }
         }
-        Figures::new(&self.jobs, &tally.lock(), &stand_in.stats(), most)
+        Figures::new(&self.jobs, &tally.lock(), &simulator.stats(), most)
     }
 
-    fn standing(&self, tally: &Shared, stand_in: &StandIn, elapsed: Duration) -> Standing {
-        let stats = stand_in.stats();
+    fn standing(&self, tally: &Shared, simulator: &SimulatorThread, elapsed: Duration) -> Standing {
+        let stats = simulator.stats();
         let tally = tally.lock();
         let passing = || tally.ended.iter().filter(|(number, _)| !self.jobs[**number].is_too_large());
         let open = (tally.arrived - tally.ended.len()) as u64;

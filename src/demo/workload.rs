@@ -145,7 +145,7 @@ pub fn jobs(scale: &Scale, seed: u64) -> Vec<Job> {
 }
 
 /// The settings of the simulated API in both runs.
-pub(super) fn stand_in(scale: &Scale, seed: u64) -> Settings {
+pub(super) fn simulator_settings(scale: &Scale, seed: u64) -> Settings {
     let fault = |name: &str| Fault::parse(name).expect("the table of errors has every usual status");
     Settings {
         limits: Limits { rpm: Some(REQUESTS_PER_MINUTE), tpm: Some(TOKENS_PER_MINUTE), ..Limits::NONE },

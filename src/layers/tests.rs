@@ -1,4 +1,4 @@
-//! Tests of the layers with a stand-in API that counts by the minute, on a paused clock.
+//! Tests of the layers with a simulator API that counts by the minute, on a paused clock.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

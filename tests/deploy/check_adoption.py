@@ -1,4 +1,4 @@
-"""Runs the snippets of docs/adopt/*.md through Weir, before the stand-in.
+"""Runs the snippets of docs/adopt/*.md through Weir, before the simulator.
 
     python3 tests/deploy/check_adoption.py [python curl ...]
 
@@ -44,7 +44,7 @@ def main() -> int:
                 snippets = [(kind, text) for kind, text in snippets if kind != "js"]
             try:
                 with (
-                    stand_in("azure" if name == "azure" else "openai") as upstream,
+                    simulator("azure" if name == "azure" else "openai") as upstream,
                     weir(configuration, upstream, pathlib.Path(folder)) as (listen, admin),
                 ):
                     for kind, text in snippets:
@@ -95,7 +95,7 @@ def run_snippet(kind: str, text: str, listen: int, folder: pathlib.Path) -> str 
 
 
 @contextlib.contextmanager
-def stand_in(dialect: str):
+def simulator(dialect: str):
     port = free_port()
     limits = ["--rpm", "6000", "--tpm", "2M", "--no-auth", "--dialect", dialect]
     with running([WEIR, "simulate", "--listen", f"127.0.0.1:{port}", *limits], {}):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs examples/layers.rs against the stand-in, whose limit its 80 calls exceed.
+"""Runs examples/layers.rs against the simulator, whose limit its 80 calls exceed.
 
     python3 tests/deploy/check_example.py     # after `cargo build --examples`, which `cargo test` does
 """
@@ -19,7 +19,7 @@ def main() -> int:
     if not example.exists():
         print(f"{example} is missing: run `cargo build --examples`")
         return 1
-    with processes.stand_in("--rpm", "600", "--shape", "bucket:1s") as url:
+    with processes.simulator("--rpm", "600", "--shape", "bucket:1s") as url:
         environment = os.environ | {"OPENAI_BASE_URL": f"{url}/v1"}
         ran = subprocess.run([example], env=environment, stdout=subprocess.PIPE, text=True, timeout=100)
     print(ran.stdout, end="")

@@ -220,7 +220,7 @@ def sbom(_folder: pathlib.Path) -> str:
 
 
 def paced_call(command: list, environment: dict | None = None, config: str | None = None) -> float:
-    """Runs a stand-in and Weir before it, asks Weir once, and ends both. Returns when the answer came."""
+    """Runs a simulator and Weir before it, asks Weir once, and ends both. Returns when the answer came."""
     environment = environment if environment is not None else dict(os.environ)
     environment = {name: value for name, value in environment.items() if not name.startswith("WEIR_")}
     upstream, listen, admin = free_port(), free_port(), free_port()
@@ -228,16 +228,16 @@ def paced_call(command: list, environment: dict | None = None, config: str | Non
     weir += ["--admin", f"127.0.0.1:{admin}", *(["--config", config] if config else [])]
     # One after the other: two `npx` at once write to the same cache.
     with contextlib.ExitStack() as stack:
-        stand_in = stack.enter_context(running([*command, "simulate", "--listen", f"127.0.0.1:{upstream}"], environment))
-        ask(f"http://127.0.0.1:{upstream}/simulate/stats", None, {}, [stand_in])
+        simulator = stack.enter_context(running([*command, "simulate", "--listen", f"127.0.0.1:{upstream}"], environment))
+        ask(f"http://127.0.0.1:{upstream}/simulate/stats", None, {}, [simulator])
         proxy = stack.enter_context(running(weir, environment))
         body = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "What is a weir?"}]}).encode()
         headers = {"Authorization": "Bearer sk-test-0123456789abcdef", "Content-Type": "application/json"}
-        answer = ask(f"http://127.0.0.1:{listen}/v1/chat/completions", body, headers, [stand_in, proxy])
+        answer = ask(f"http://127.0.0.1:{listen}/v1/chat/completions", body, headers, [simulator, proxy])
         answered = time.monotonic()
         if "choices" not in json.loads(answer):
             raise Refused(f"the answer is {answer[:200]!r}")
-        metrics = ask(f"http://127.0.0.1:{admin}/metrics", None, {}, [stand_in, proxy]).decode()
+        metrics = ask(f"http://127.0.0.1:{admin}/metrics", None, {}, [simulator, proxy]).decode()
         if not re.search(r'^weir_requests_total\{.*\} 1$', metrics, re.M):
             raise Refused("the call is not counted")
     return answered
@@ -269,7 +269,7 @@ def ask(url: str, body: bytes | None, headers: dict, processes: list) -> bytes:
             with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=SECONDS) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
-            # The stand-in may still be on its way up.
+            # The simulator may still be on its way up.
             problem = f"{error.code} {error.read()[:300]}"
         except OSError as error:
             problem = str(error)

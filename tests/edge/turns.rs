@@ -53,7 +53,7 @@ pub(crate) fn answering() -> (SocketAddr, Receiver<Frame>) {
     (address, seen)
 }
 
-fn stand_in(settings: Settings) -> SocketAddr {
+fn simulator(settings: Settings) -> SocketAddr {
     let (sender, address) = channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -261,7 +261,7 @@ fn a_refusal_is_an_event_for_that_turn_alone() {
     weir.wait_for("weir_errors_total{class=\"weir_deadline\"}", 1.0);
 }
 
-/// Creates that the stand-in answers once with this, and then well.
+/// Creates that the simulator answers once with this, and then well.
 fn failing_once(lane: &str, error: &str, job: &str) -> Value {
     let mut create = create(Some(lane), "x");
     create["metadata"] = json!({ "x-simulate": format!("error={error}; times=1"), "x-job-id": job });
@@ -270,7 +270,7 @@ fn failing_once(lane: &str, error: &str, job: &str) -> Value {
 
 #[test]
 fn errors_in_frames_have_their_class_and_what_may_be_is_tried_again() {
-    let weir = Weir::before(stand_in(Settings::default()), "");
+    let weir = Weir::before(simulator(Settings::default()), "");
     let mut client = open(weir.address, RESPONSES, "");
     for (error, class) in [("server_is_overloaded", "overloaded"), ("server_error", "internal_server_error")]
     {
@@ -316,7 +316,7 @@ fn an_error_of_the_whole_connection_is_counted_and_passes() {
 
 #[test]
 fn a_realtime_session_is_paced_by_its_answers_and_learns_its_limits() {
-    let weir = Weir::before(stand_in(Settings::default()), "");
+    let weir = Weir::before(simulator(Settings::default()), "");
     let mut client = open(weir.address, "/v1/realtime?model=gpt-realtime", "");
     client.event("session.created");
     client.say(&json!({ "type": "response.create", "event_id": "e1", "response": { "instructions": "Hi" } }));
@@ -352,7 +352,7 @@ fn sound_does_not_wait_behind_an_answer_and_the_conversation_does() {
 #[test]
 fn the_observe_mode_delays_and_keeps_back_nothing() {
     let weir =
-        Weir::before(stand_in(Settings::default()), "mode = \"observe\"\nlimits.requests_per_minute = 20\n");
+        Weir::before(simulator(Settings::default()), "mode = \"observe\"\nlimits.requests_per_minute = 20\n");
     let mut client = open(weir.address, RESPONSES, "");
     for lane in ["a", "b", "c"] {
         client.say(&create(Some(lane), "x"));

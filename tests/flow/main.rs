@@ -1,4 +1,4 @@
-//! The whole proxy in memory: real HTTP on both sides of it, the stand-in behind it, and a paused
+//! The whole proxy in memory: real HTTP on both sides of it, the simulator behind it, and a paused
 //! clock, so that minutes of outage cost seconds and every run is the same.
 //!
 //! One file for each promise of "Retries that cannot make it worse".

@@ -19,7 +19,7 @@ const UNKNOWN: LimitSettings = LimitSettings {
     finds_in_flight: false,
 };
 
-fn stand_in(rpm: u64, shape: Shape) -> simulate::Settings {
+fn simulator_settings(rpm: u64, shape: Shape) -> simulate::Settings {
     simulate::Settings {
         limits: Limits { rpm: Some(rpm), tpm: Some(1_000_000_000), ..Limits::NONE },
         shape,
@@ -39,9 +39,9 @@ fn counts(stand: &Stand, from: u64, to: u64) -> (u64, u64) {
 #[tokio::test(start_paused = true)]
 async fn limits_of_three_sizes_and_shapes_are_used_together() {
     let members = vec![
-        ("small", 0, UNKNOWN, stand_in(60, Shape::Bucket(Depth::Window))),
-        ("middle", 0, UNKNOWN, stand_in(300, Shape::FixedWindow)),
-        ("large", 0, UNKNOWN, stand_in(600, Shape::SlidingLog)),
+        ("small", 0, UNKNOWN, simulator_settings(60, Shape::Bucket(Depth::Window))),
+        ("middle", 0, UNKNOWN, simulator_settings(300, Shape::FixedWindow)),
+        ("large", 0, UNKNOWN, simulator_settings(600, Shape::SlidingLog)),
     ];
     let (world, stands) = World::pool(Setup::default(), members);
     let (learned, end) = (180, 480);
@@ -67,8 +67,8 @@ async fn limits_of_three_sizes_and_shapes_are_used_together() {
 #[tokio::test(start_paused = true)]
 async fn the_better_priority_is_used_up_before_the_other_serves() {
     let members = vec![
-        ("reserved", 0, UNKNOWN, stand_in(300, Shape::Bucket(Depth::Window))),
-        ("on-demand", 1, UNKNOWN, stand_in(3_000, Shape::Bucket(Depth::Window))),
+        ("reserved", 0, UNKNOWN, simulator_settings(300, Shape::Bucket(Depth::Window))),
+        ("on-demand", 1, UNKNOWN, simulator_settings(3_000, Shape::Bucket(Depth::Window))),
     ];
     let (world, stands) = World::pool(Setup::default(), members);
     // Below its limit nothing is spilled.
@@ -93,9 +93,9 @@ async fn the_better_priority_is_used_up_before_the_other_serves() {
 #[tokio::test(start_paused = true)]
 async fn one_that_dies_under_load_costs_no_call() {
     for kind in ["refused", "server_is_overloaded"] {
-        let mut dying = stand_in(60_000, Shape::Bucket(Depth::Window));
+        let mut dying = simulator_settings(60_000, Shape::Bucket(Depth::Window));
         dying.outages = vec![Outage::parse(&format!("20s+40s:{kind}")).expect("an outage")];
-        let healthy = || stand_in(60_000, Shape::Bucket(Depth::Window));
+        let healthy = || simulator_settings(60_000, Shape::Bucket(Depth::Window));
         let members =
             vec![("a", 0, UNKNOWN, dying), ("b", 0, UNKNOWN, healthy()), ("c", 0, UNKNOWN, healthy())];
         let (world, stands) = World::pool(Setup::default(), members);
@@ -118,9 +118,9 @@ async fn one_that_dies_under_load_costs_no_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_spent_quota_takes_its_upstream_out_and_no_call_fails() {
-    let mut poor = stand_in(60_000, Shape::Bucket(Depth::Window));
+    let mut poor = simulator_settings(60_000, Shape::Bucket(Depth::Window));
     poor.outages = vec![Outage::parse("10s+100s:insufficient_quota").expect("an outage")];
-    let rich = stand_in(60_000, Shape::Bucket(Depth::Window));
+    let rich = simulator_settings(60_000, Shape::Bucket(Depth::Window));
     let (world, stands) =
         World::pool(Setup::default(), vec![("poor", 0, UNKNOWN, poor), ("rich", 1, UNKNOWN, rich)]);
     let answers = world.offer(10.0, 10 * 240, |_| Call::chat()).await;
@@ -137,7 +137,7 @@ async fn a_spent_quota_takes_its_upstream_out_and_no_call_fails() {
 async fn a_conversation_stays_with_the_upstream_that_has_it() {
     let members = (0..3).map(|number| {
         let names = ["a", "b", "c"];
-        (names[number], 0, UNKNOWN, stand_in(60_000, Shape::Bucket(Depth::Window)))
+        (names[number], 0, UNKNOWN, simulator_settings(60_000, Shape::Bucket(Depth::Window)))
     });
     let (world, stands) = World::pool(Setup::default(), members.collect());
     let served = || stands.iter().map(|stand| stand.simulator.stats().requests).collect::<Vec<u64>>();
@@ -179,9 +179,9 @@ async fn a_conversation_stays_with_the_upstream_that_has_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_goes_to_another_upstream_at_once() {
-    let mut failing = stand_in(60_000, Shape::Bucket(Depth::Window));
+    let mut failing = simulator_settings(60_000, Shape::Bucket(Depth::Window));
     failing.faults = vec![(Fault::parse("500").expect("a fault"), 1.0)];
-    let healthy = stand_in(60_000, Shape::Bucket(Depth::Window));
+    let healthy = simulator_settings(60_000, Shape::Bucket(Depth::Window));
     let members = vec![("failing", 0, UNKNOWN, failing), ("healthy", 0, UNKNOWN, healthy)];
     let (world, _) = World::pool(Setup::default(), members);
     let answers = world.offer(2.0, 20, |_| Call::chat()).await;
@@ -197,7 +197,7 @@ async fn a_retry_goes_to_another_upstream_at_once() {
     }
 }
 
-/// Requests that a stand-in got between these seconds.
+/// Requests that a simulator got between these seconds.
 fn attempts_between(stand: &Stand, from: u64, to: u64) -> u64 {
     let history = stand.simulator.stats().history;
     history.iter().filter(|second| (from..to).contains(&second.second)).map(|second| second.requests).sum()

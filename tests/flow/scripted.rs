@@ -1,4 +1,4 @@
-//! Upstreams that do what the stand-in does not: answer early, at length, by date, or not to the
+//! Upstreams that do what the simulator does not: answer early, at length, by date, or not to the
 //! end.
 
 use std::sync::Arc;

@@ -88,7 +88,7 @@ ATTEMPT_FIELDS = {
     "upstream_request_id": (str, type(None)),
 }
 ERRORS = {
-    # What the stand-in is asked for: the class that the log must name, and the status that the caller must get.
+    # What the simulator is asked for: the class that the log must name, and the status that the caller must get.
     "error=invalid_api_key": ("authentication_incorrect_key", 401),
     "error=invalid_authentication": ("authentication_invalid", 401),
     "error=no_organization": ("authentication_no_organization", 401),
@@ -100,14 +100,14 @@ ERRORS = {
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as directory, processes.stand_in("--rpm", "6000", "--tpm", "2M") as upstream:
+    with tempfile.TemporaryDirectory() as directory, processes.simulator("--rpm", "6000", "--tpm", "2M") as upstream:
         directory = pathlib.Path(directory)
         whole(upstream, directory)
         sampled_and_off(upstream, directory)
         for_people(upstream, directory)
         wrong_base_url(upstream, directory)
-        # Of its own: a stand-in counts the attempts of a job over all who ask.
-        with processes.stand_in() as fresh:
+        # Of its own: a simulator counts the attempts of a job over all who ask.
+        with processes.simulator() as fresh:
             step_by_step(fresh, directory)
     print("log: 0 problems")
     return 0

@@ -65,7 +65,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         pictures = arguments.screenshots or pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         pictures.mkdir(parents=True, exist_ok=True)
-        upstream = stack.enter_context(processes.stand_in("--rpm", "6000", "--tpm", "2M", "--latency", "60ms"))
+        upstream = stack.enter_context(processes.simulator("--rpm", "6000", "--tpm", "2M", "--latency", "60ms"))
         weir = stack.enter_context(processes.weir(upstream, config=CONFIG))
         load = stack.enter_context(Load(weir.url))
         page = stack.enter_context(browser.page())
@@ -96,7 +96,7 @@ class Run:
         return headline
 
     def rate_limited(self):
-        set_stand_in(self.upstream, limits="rpm=300,tpm=2M")
+        set_simulator(self.upstream, limits="rpm=300,tpm=2M")
         # Some are let through before the first answer tells of the new limit.
         self.load.at(per_second=20)
         headline = self.page.await_text(re.compile(r"^Waiting at our limit: \d{2,} requests for gpt-4o-mini \(300 requests per minute\)"), within=60)
@@ -106,17 +106,17 @@ class Run:
         return headline
 
     def outage(self):
-        set_stand_in(self.upstream, limits="rpm=6000,tpm=2M", outages=["0s+300s:503"])
+        set_simulator(self.upstream, limits="rpm=6000,tpm=2M", outages=["0s+300s:503"])
         self.load.at(per_second=15)
         pattern = r"^The upstream has been failing since \d\d:\d\d:\d\d UTC \(.+\): overloaded\. (Next probe in|A probe is under way)"
         headline = self.page.await_text(re.compile(pattern), within=60)
         self.reads("outage", ["Critical", "It is them: the upstream", "waiting for it to recover", "Check whether", "breaker open"])
-        set_stand_in(self.upstream, outages=[])
+        set_simulator(self.upstream, outages=[])
         self.page.await_text(re.compile(r"^(?!The upstream has been failing)"), within=90)
         return headline
 
     def quota_spent(self):
-        set_stand_in(self.upstream, faults=["insufficient_quota=1"])
+        set_simulator(self.upstream, faults=["insufficient_quota=1"])
         headline = self.page.await_text(
             re.compile(r"^The quota is spent for .*gpt-4o-mini.* since \d\d:\d\d:\d\d UTC \(insufficient_quota\)\. Weir asks again in"), within=60
         )
@@ -183,7 +183,7 @@ def check_policy(admin):
         raise AssertionError(f"the page loads from outside: {outside}")
 
 
-def set_stand_in(upstream, **change):
+def set_simulator(upstream, **change):
     message = urllib.request.Request(f"{upstream}/simulate/set", json.dumps(change).encode(), method="POST")
     urllib.request.urlopen(message, timeout=10).close()
 

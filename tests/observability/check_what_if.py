@@ -44,7 +44,7 @@ SHORT = 0.2
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as directory, processes.stand_in(*LIMITS) as upstream:
+    with tempfile.TemporaryDirectory() as directory, processes.simulator(*LIMITS) as upstream:
         directory = pathlib.Path(directory)
         log = record(upstream, directory)
         answer = what_if(log, "--json")

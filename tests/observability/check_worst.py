@@ -36,7 +36,7 @@ drain_timeout = "1s"
 
 
 def main() -> int:
-    with processes.stand_in("--rpm", "none", "--tpm", "none", "--separate-keys") as upstream:
+    with processes.simulator("--rpm", "none", "--tpm", "none", "--separate-keys") as upstream:
         with processes.weir(upstream, config=CONFIG) as weir:
             host = weir.url.removeprefix("http://")
             with concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -2,7 +2,7 @@
 
     python3 tests/observability/run.py [--seconds 20] [--screenshots DIR]
 
-A stand-in with faults, a Weir with three callers, a load, and a Prometheus that scrapes every second; then: the
+A simulator with faults, a Weir with three callers, a load, and a Prometheus that scrapes every second; then: the
 exposition is well formed, the target is up, every rule evaluates, every query of the dashboard finds something, every
 metric that rules, dashboard and documentation name exists, and the status page says what is going on.
 """
@@ -52,7 +52,7 @@ lane = "background"
 header = { name = "x-team", value = "nightly" }
 """
 
-# Faults that some requests ask the stand-in for: each row of the dashboard is to have something to show.
+# Faults that some requests ask the simulator for: each row of the dashboard is to have something to show.
 FAULTS = [
     "error=server_error; rate=0.5",
     "error=server_is_overloaded; rate=0.5",
@@ -71,7 +71,7 @@ def main() -> int:
 
     problems = []
     with contextlib.ExitStack() as stack:
-        upstream = stack.enter_context(processes.stand_in("--rpm", "1200", "--tpm", "2000000"))
+        upstream = stack.enter_context(processes.simulator("--rpm", "1200", "--tpm", "2000000"))
         weir = stack.enter_context(processes.weir(upstream, config=CONFIG))
         prometheus = stack.enter_context(start_prometheus(weir))
         answers = load(weir.url, arguments.seconds)

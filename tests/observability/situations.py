@@ -42,10 +42,10 @@ class Expected:
 
 
 class Place(contextlib.ExitStack):
-    """A stand-in, a Weir before it, and load, all ended with the block."""
+    """A simulator, a Weir before it, and load, all ended with the block."""
 
     def start(self, *options, config="", upstream=None, environment=None, quick=QUICK, callers=CALLERS):
-        self.upstream = upstream or self.enter_context(processes.stand_in(*(options if "--latency" in options else ("--latency", "30ms", *options))))
+        self.upstream = upstream or self.enter_context(processes.simulator(*(options if "--latency" in options else ("--latency", "30ms", *options))))
         self.weir = self.enter_context(processes.weir(self.upstream, config=config + quick + callers, environment=environment))
         return self
 
@@ -246,7 +246,7 @@ def upstream_refuses_connections(place):
 
 
 def tls_fails(place):
-    clear = place.enter_context(processes.stand_in())
+    clear = place.enter_context(processes.simulator())
     place.start(upstream=clear.replace("http://", "https://"))
     place.load("chat", 8)
     return Expected(r"(the TLS handshake with .* fails|did not reach the upstream) ?.*\(connection_tls\)", NETWORK)
@@ -287,8 +287,8 @@ def reload_refused(place):
 
 
 def pool_member_out(place):
-    first = place.enter_context(processes.stand_in("--fault", "503=1"))
-    place.pool(first=first, second=place.enter_context(processes.stand_in("--rpm", "6000")))
+    first = place.enter_context(processes.simulator("--fault", "503=1"))
+    place.pool(first=first, second=place.enter_context(processes.simulator("--rpm", "6000")))
     place.load("chat", 10)
     return Expected(r"^first gets no requests since .* \(overloaded\); the other upstreams serve", UPSTREAM)
 

@@ -2,7 +2,7 @@
 
     python3 tests/outside/machine.py [NAME ...]       (all; a clock that jumps needs libfaketime, named in FAKETIME_LIBRARY, or is left out)
 
-Each scene runs the real binary before the stand-in: standard error that nobody reads, that is full, that is on a full disk; a wall clock
+Each scene runs the real binary before the simulator: standard error that nobody reads, that is full, that is on a full disk; a wall clock
 that jumps an hour forth and back; 256 open files and 600 clients; 512 MiB of address space and bodies of 4 MB. Ends with 1 if a call was
 lost, Weir ended, or nothing says so.
 """
@@ -192,7 +192,7 @@ def main() -> int:
     wanted = sys.argv[1:] or list(SCENES)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with processes.stand_in("--rpm", "none", "--tpm", "none", "--latency", "5ms") as upstream:
+    with processes.simulator("--rpm", "none", "--tpm", "none", "--latency", "5ms") as upstream:
         return 0 if all([SCENES[name](upstream) for name in wanted]) else 1
 
 

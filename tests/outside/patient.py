@@ -2,7 +2,7 @@
 
     python3 tests/outside/patient.py        (needs the openai package; NGINX and HAPROXY may name the programs)
 
-Calls by the real SDK, without retries of its own, at once: to the stand-in direct, through Weir without `stream.keepalive`, and
+Calls by the real SDK, without retries of its own, at once: to the simulator direct, through Weir without `stream.keepalive`, and
 with it. Ends with 1 unless the last has them all, with the events of a direct call, and comments on those alone that waited.
 """
 
@@ -74,7 +74,7 @@ def scene(balancer, keepalive: float | None, direct: bool) -> tuple[dict, float]
     config += f"[stream]\nkeepalive = \"{keepalive}s\"\n" if keepalive else ""
     shape = ("--rpm", str(PER_MINUTE), "--shape", "bucket:1s", "--latency", "50ms")
     with contextlib.ExitStack() as stack:
-        upstream = stack.enter_context(processes.stand_in(*shape))
+        upstream = stack.enter_context(processes.simulator(*shape))
         weir = None if direct else stack.enter_context(processes.weir(upstream, config))
         behind = int((weir.url if weir else upstream).rpartition(":")[2])
         port = stack.enter_context(balancer([behind], TIMEOUT))

@@ -1,4 +1,4 @@
-"""Starts Weir and the stand-in as a user would, on ports of their own, and ends what it started.
+"""Starts Weir and the simulator as a user would, on ports of their own, and ends what it started.
 
 The binary is WEIR_BIN, or the newest of target/release/weir and target/debug/weir.
 """
@@ -61,8 +61,8 @@ def binary() -> str:
 
 
 @contextlib.contextmanager
-def stand_in(*options: str, environment: dict[str, str] | None = None):
-    """A stand-in for the API; yields its base URL without /v1."""
+def simulator(*options: str, environment: dict[str, str] | None = None):
+    """A simulator of the API; yields its base URL without /v1."""
     port = free_port()
     command = [binary(), "simulate", "--listen", f"127.0.0.1:{port}", *options]
     with process(command, ports=[port], environment=environment):

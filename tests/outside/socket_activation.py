@@ -39,7 +39,7 @@ access = false
 
 
 def main() -> int:
-    with socket.socket() as listener, processes.stand_in("--rpm", "none", "--tpm", "none") as upstream:
+    with socket.socket() as listener, processes.simulator("--rpm", "none", "--tpm", "none") as upstream:
         listener.bind(("127.0.0.1", 0))
         listener.listen(4096)
         port, admin = listener.getsockname()[1], processes.free_port()

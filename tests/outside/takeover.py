@@ -36,7 +36,7 @@ access = false
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as folder, processes.stand_in(
+    with tempfile.TemporaryDirectory() as folder, processes.simulator(
         "--rpm", "none", "--tpm", "none", "--chunk-delay", "50ms", "--output-tokens", "60"
     ) as upstream:
         folder = pathlib.Path(folder)

@@ -1,4 +1,4 @@
-"""A group of real Weirs before one real stand-in, with a real Redis between them, and what can go wrong with that."""
+"""A group of real Weirs before one real simulator, with a real Redis between them, and what can go wrong with that."""
 
 import asyncio
 import contextlib
@@ -178,10 +178,10 @@ class Member:
 
 
 class Group:
-    """Weirs, a stand-in and Redis, all of them real processes."""
+    """Weirs, a simulator and Redis, all of them real processes."""
 
     def __init__(
-        self, stack: contextlib.ExitStack, *, limits: str, interval: float, stand_in: list[str], expected: int, more: str = "",
+        self, stack: contextlib.ExitStack, *, limits: str, interval: float, simulator: list[str], expected: int, more: str = "",
         redis=Redis,
     ):
         self.stack, self.limits, self.interval, self.expected, self.more = stack, limits, interval, expected, more
@@ -190,7 +190,7 @@ class Group:
         stack.callback(self.redis.kill)
         self.redis.start()
         self.upstream = stack.enter_context(
-            processes.stand_in(*stand_in, "--latency", f"{LATENCY * 1000:.0f}ms", "--no-compress")
+            processes.simulator(*simulator, "--latency", f"{LATENCY * 1000:.0f}ms", "--no-compress")
         )
         self.members: list[Member] = []
 
@@ -261,7 +261,7 @@ class Group:
 class Figures:
     """What happened between its making and `stop`: 429s, the part of the limit used, the longest answer, and what was lost.
 
-    The stand-in counts by its own clock what it admitted: with a queue in Weir a client that stands still for a moment changes
+    The simulator counts by its own clock what it admitted: with a queue in Weir a client that stands still for a moment changes
     nothing. Whose requests they were the clients count.
     """
 

@@ -60,9 +60,9 @@ def name_password(group: Group, relay: Relay, lone: Relay) -> None:
 
 async def one(replicas: int, shape: str, server: str, only: str) -> None:
     with contextlib.ExitStack() as stack:
-        stand_in = ["--shape", shape, "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"]
+        simulator = ["--shape", shape, "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"]
         redis = lambda folder: Redis(folder, server=server)  # noqa: E731
-        group = Group(stack, limits="", interval=1, stand_in=stand_in, expected=replicas, redis=redis)
+        group = Group(stack, limits="", interval=1, simulator=simulator, expected=replicas, redis=redis)
         relay, lone = Relay(group.redis.port), Relay(group.redis.port)
         await relay.start()
         await lone.start()
@@ -108,9 +108,9 @@ def traffic(group: Group) -> list[float]:
 async def way(redis: type[Redis], event: str, server: str) -> None:
     """Three replicas that share limits through a Redis of this kind, to which something happens."""
     with contextlib.ExitStack() as stack:
-        stand_in = ["--shape", "bucket", "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"]
+        simulator = ["--shape", "bucket", "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"]
         make = lambda folder: redis(folder, server=server)  # noqa: E731
-        group = Group(stack, limits="", interval=1, stand_in=stand_in, expected=3, redis=make)
+        group = Group(stack, limits="", interval=1, simulator=simulator, expected=3, redis=make)
         for _ in range(3):
             group.add()
         seen = await until(lambda: all(member.status()["replicas"] == 3 for member in group.members), 10)

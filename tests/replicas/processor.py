@@ -2,7 +2,7 @@
 
     WEIR_BIN=target/release/weir python3 tests/replicas/processor.py
 
-Needs `redis-server` and `wrk`. Two Weirs share a stand-in whose answers take 100 ms; each serves 1,000 requests a second by 100
+Needs `redis-server` and `wrk`. Two Weirs share a simulator whose answers take 100 ms; each serves 1,000 requests a second by 100
 connections, or `--each` of them. Requests bear keys in turn, each of which is an organization's with limits of its own.
 """
 
@@ -50,7 +50,7 @@ def sent_to(redis: replicas.Redis) -> float:
 def measure(stack: contextlib.ExitStack, sets: int, connections: int, seconds: int) -> str:
     group = replicas.Group(
         stack, limits="requests_per_minute = 60000000", interval=1.0, expected=2,
-        stand_in=["--rpm", "60M", "--tpm", "4000M", "--separate-keys"],
+        simulator=["--rpm", "60M", "--tpm", "4000M", "--separate-keys"],
     )
     members = [group.add(), group.add()]
     script = pathlib.Path(group.folder) / "load.lua"

@@ -1,4 +1,4 @@
-"""Drives real Weirs that share one limit through a real Redis, before one real stand-in, over sockets.
+"""Drives real Weirs that share one limit through a real Redis, before one real simulator, over sockets.
 
     python3 tests/replicas/run.py             # what CI runs: its stories at once, since they mostly wait
     python3 tests/replicas/run.py three       # one of them
@@ -87,7 +87,7 @@ async def three() -> None:
         shape = ["--shape", "bucket", "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"]
         interval = 0.25
         limits = f"requests_per_minute = {RPM}"
-        group = Group(stack, limits=limits, interval=interval, stand_in=shape, expected=3)
+        group = Group(stack, limits=limits, interval=interval, simulator=shape, expected=3)
         redis = group.redis
         relay = Relay(redis.port)
         await relay.start()
@@ -178,7 +178,7 @@ def times(member: Member) -> tuple[float, float]:
 async def learned() -> None:
     """What one learns the others know within one interval: limits, an outage, a spent quota, and that it is back."""
     with contextlib.ExitStack() as stack:
-        group = Group(stack, limits="", interval=1, stand_in=["--rpm", "600", "--tpm", "none"], expected=3, more=SOON)
+        group = Group(stack, limits="", interval=1, simulator=["--rpm", "600", "--tpm", "none"], expected=3, more=SOON)
         for _ in range(3):
             group.add()
         one, others = group.members[0], group.members[1:]
@@ -246,8 +246,8 @@ async def callers() -> None:
     """Four callers with one weight have a quarter each, though two of them enter through one replica and two alone."""
     with contextlib.ExitStack() as stack:
         names = ["sk-caller-a-0123456789", "sk-caller-b-0123456789", "sk-caller-c-0123456789", "sk-caller-d-0123456789"]
-        stand_in = ["--shape", "bucket", "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"]
-        group = Group(stack, limits=f"requests_per_minute = {RPM}", interval=1, stand_in=stand_in, expected=3)
+        simulator = ["--shape", "bucket", "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"]
+        group = Group(stack, limits=f"requests_per_minute = {RPM}", interval=1, simulator=simulator, expected=3)
         group.more = '[upstream]\ncredential = "' + group.secret("credential", "sk-upstream-0123456789") + '"\n'
         for name in names:
             group.more += f'[[callers]]\nname = "{name[3:11]}"\nkey = "{group.secret(name, name)}"\n'
@@ -285,9 +285,9 @@ async def burst(group: Group, member: Member, requests: int) -> None:
 
 async def ten(shape: str) -> None:
     with contextlib.ExitStack() as stack:
-        stand_in = ["--shape", shape, "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"]
+        simulator = ["--shape", shape, "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"]
         limits = f"requests_per_minute = {RPM}"
-        group = Group(stack, limits=limits, interval=1, stand_in=stand_in, expected=10)
+        group = Group(stack, limits=limits, interval=1, simulator=simulator, expected=10)
         for _ in range(10):
             group.add()
         await in_time(lambda: all(one.status()["replicas"] == 10 for one in group.members), 5, f"{shape}: ten see ten")
@@ -318,8 +318,8 @@ async def ten(shape: str) -> None:
 async def large() -> None:
     """Requests of a sixth of the limit progress through a replica that was idle, while the others use the limit."""
     with contextlib.ExitStack() as stack:
-        stand_in = ["--shape", "bucket", "--rpm", "none", "--tpm", "600000", "--headers", "as-measured"]
-        group = Group(stack, limits="tokens_per_minute = 600000", interval=0.25, stand_in=stand_in, expected=3)
+        simulator = ["--shape", "bucket", "--rpm", "none", "--tpm", "600000", "--headers", "as-measured"]
+        group = Group(stack, limits="tokens_per_minute = 600000", interval=0.25, simulator=simulator, expected=3)
         for _ in range(3):
             group.add()
         await asyncio.sleep(2)

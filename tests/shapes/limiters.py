@@ -1,4 +1,4 @@
-"""Limiters that a stand-in can have, and the ways in which it tells of them.
+"""Limiters that a simulator can have, and the ways in which it tells of them.
 
 A limiter takes a request at a moment, in seconds, or says for how long it refuses. It knows its rate, and how soon a
 client that knew all of it could have got a number of requests through.
@@ -226,7 +226,7 @@ def ietf(told: Told) -> dict[str, str]:
     }
 
 
-# How the stand-in tells: the headers of each answer, and of a refusal the status, further headers and the body.
+# How the simulator tells: the headers of each answer, and of a refusal the status, further headers and the body.
 TELLS = {
     "nothing": (lambda told: {}, 429, lambda told: {}, error("Too many requests", None)),
     "retry-after": (

@@ -1,9 +1,9 @@
-"""Drives a real Weir before a real stand-in, over sockets, for each of the four shapes that limits have, all at once.
+"""Drives a real Weir before a real simulator, over sockets, for each of the four shapes that limits have, all at once.
 
     python3 tests/shapes/run.py                  # what CI runs: twice the limit, headers as the API sends them
     python3 tests/shapes/run.py --matrix         # 0.5, 1, 2 and 10 times the limit, with headers and without: 25 minutes
 
-Weir knows nothing beforehand. After a minute of learning the stand-in must count no 429 any more, and at least 97 % of the
+Weir knows nothing beforehand. After a minute of learning the simulator must count no 429 any more, and at least 97 % of the
 limit must be used wherever there is enough work; in the first minute at most one request in a hundred may be refused.
 Whatever happens, each request gets its answer, once.
 """
@@ -121,7 +121,7 @@ async def together(runs: list[Run]) -> list[Run]:
         for run in runs:
             low, high = (f"{seconds * 1000:.0f}ms" for seconds in LATENCY)
             upstream = stack.enter_context(
-                processes.stand_in(
+                processes.simulator(
                     *("--shape", run.shape, "--rpm", str(RPM), "--tpm", "none"),
                     *("--headers", run.headers, "--latency", f"{low}..{high}", "--no-compress"),
                 )

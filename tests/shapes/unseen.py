@@ -192,13 +192,13 @@ async def call(case: Case, url: urllib.parse.SplitResult, connection: list | Non
     case.lost += status != 200
 
 
-async def drive(case: Case, stand_in: StandIn, address: str) -> None:
+async def drive(case: Case, simulator: StandIn, address: str) -> None:
     url = urllib.parse.urlsplit(address)
-    stand_in.begin()
+    simulator.begin()
     begin = time.time()
     if case.traffic == "burst":
-        case.ideal = stand_in.ideal_limiter.ideal(stand_in.burst, begin, stand_in.latency)
-        calls = [asyncio.create_task(call(case, url)) for _ in range(stand_in.burst)]
+        case.ideal = simulator.ideal_limiter.ideal(simulator.burst, begin, simulator.latency)
+        calls = [asyncio.create_task(call(case, url)) for _ in range(simulator.burst)]
         _, late = await asyncio.wait(calls, timeout=GIVE_UP)
         case.end = time.time() - begin
         case.lost += len(late)
@@ -219,18 +219,18 @@ async def drive(case: Case, stand_in: StandIn, address: str) -> None:
     else:
         gaps, calls = random.Random(11), []
         while time.time() < begin + CLOSED:
-            await asyncio.sleep(gaps.expovariate(stand_in.limiter.rate * LOAD))
+            await asyncio.sleep(gaps.expovariate(simulator.limiter.rate * LOAD))
             calls.append(asyncio.create_task(call(case, url)))
         _, late = await asyncio.wait(calls, timeout=1)
         for task in late:
             task.cancel()
-    case.use = case.taken / (stand_in.limiter.rate * (CLOSED - MEASURED_FROM))
+    case.use = case.taken / (simulator.limiter.rate * (CLOSED - MEASURED_FROM))
 
 
 async def run(case: Case, at_once: asyncio.Semaphore, verbose: bool) -> Case:
     async with at_once:
-        stand_in = StandIn(case, verbose)
-        server = await asyncio.start_server(stand_in.serve, "127.0.0.1", 0, backlog=1000)
+        simulator = StandIn(case, verbose)
+        server = await asyncio.start_server(simulator.serve, "127.0.0.1", 0, backlog=1000)
         upstream = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with contextlib.ExitStack() as stack:
             # It starts a process, and waits for it. Of many at once one may take another's port.
@@ -238,7 +238,7 @@ async def run(case: Case, at_once: asyncio.Semaphore, verbose: bool) -> Case:
                 with contextlib.suppress(RuntimeError):
                     weir = await asyncio.to_thread(stack.enter_context, processes.weir(upstream, config=CONFIG))
                     break
-            await drive(case, stand_in, weir.url)
+            await drive(case, simulator, weir.url)
             if verbose:
                 told = [line for line in weir.metrics().splitlines() if line.startswith(("weir_limit", "weir_retries", "weir_errors")) and not line.endswith(" 0")]
                 print("\n".join(told))

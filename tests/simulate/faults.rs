@@ -1,4 +1,4 @@
-//! Faults of the stand-in: by odds, by schedule, and of the first attempts of a job.
+//! Faults of the simulator: by odds, by schedule, and of the first attempts of a job.
 
 use std::time::Duration;
 

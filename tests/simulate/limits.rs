@@ -1,4 +1,4 @@
-//! The limits that the stand-in keeps, and what it tells of them.
+//! The limits that the simulator keeps, and what it tells of them.
 
 use std::time::Duration;
 

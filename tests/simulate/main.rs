@@ -1,4 +1,4 @@
-//! The stand-in as its users meet it: over loopback sockets in real time, and over memory on a
+//! The simulator as its users meet it: over loopback sockets in real time, and over memory on a
 //! paused clock.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]

@@ -1,4 +1,4 @@
-"""Drives a real Weir before a real stand-in by the SDK's WebSocket sessions: many connections with many lanes each.
+"""Drives a real Weir before a real simulator by the SDK's WebSocket sessions: many connections with many lanes each.
 
     pip install "openai[realtime]"
     python3 tests/websocket/run.py            # 50 connections of 16 lanes, and HTTP callers beside them
@@ -7,7 +7,7 @@
 Every lane asks for its next turn as soon as its last one is over: far more than the limit lets through. Weir learns the limit from
 one answer over HTTP, which tells it in headers; sessions don't. From then on
 
-- no error frame reaches a client, and the stand-in counts no 429;
+- no error frame reaches a client, and the simulator counts no 429;
 - at least 97 % of the limit is used;
 - what a client reads says the same as without Weir;
 - two callers that both always wait, one over WebSocket and one over HTTP, are served by their weights;
@@ -57,8 +57,8 @@ weight = 1
 """
 
 
-def stats(stand_in: str) -> dict:
-    with urllib.request.urlopen(f"{stand_in}/simulate/stats", timeout=10) as response:
+def stats(simulator: str) -> dict:
+    with urllib.request.urlopen(f"{simulator}/simulate/stats", timeout=10) as response:
         return json.load(response)
 
 
@@ -125,9 +125,9 @@ def nameless(value):
     return [nameless(inner) for inner in value] if isinstance(value, list) else value
 
 
-async def measure(stand_in: str, weir: processes.Weir, connections: int) -> list[str]:
+async def measure(simulator: str, weir: processes.Weir, connections: int) -> list[str]:
     base_url, failures = f"{weir.url}/v1", []
-    if await events_of(f"{stand_in}/v1") != await events_of(base_url):
+    if await events_of(f"{simulator}/v1") != await events_of(base_url):
         failures.append("a client reads other events than without Weir")
     learner = openai.AsyncOpenAI(api_key=KEYS["SESSIONS_KEY"], base_url=base_url)
     await learner.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Which limit?"}])
@@ -135,15 +135,15 @@ async def measure(stand_in: str, weir: processes.Weir, connections: int) -> list
     sessions = Sessions(base_url, KEYS["SESSIONS_KEY"], connections)
     running = asyncio.gather(sessions.run(), plain_callers(base_url, KEYS["PLAIN_KEY"], connections * LANES // 2))
     try:
-        # The bucket is empty once the stand-in has served what was in it.
-        while stats(stand_in)["admitted"] < RPM:
+        # The bucket is empty once the simulator has served what was in it.
+        while stats(simulator)["admitted"] < RPM:
             await asyncio.wait([running], timeout=0.2)
         await asyncio.wait([running], timeout=SETTLING)
         if running.done():
             running.result()
-        before, began, served = stats(stand_in), time.monotonic(), by_caller(weir)
+        before, began, served = stats(simulator), time.monotonic(), by_caller(weir)
         await asyncio.wait([running], timeout=MEASURED)
-        after, took, now = stats(stand_in), time.monotonic() - began, by_caller(weir)
+        after, took, now = stats(simulator), time.monotonic() - began, by_caller(weir)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -155,7 +155,7 @@ async def measure(stand_in: str, weir: processes.Weir, connections: int) -> list
     print(f"{connections} connections of {LANES} lanes and {connections * LANES // 2} callers over HTTP, limit {RPM} a minute:")
     print(f"  429s {refused}, used {used:.1%}, error frames {len(sessions.errors)}, turns {sessions.done}, served {share}")
     if refused:
-        failures.append(f"the stand-in refused {refused}")
+        failures.append(f"the simulator refused {refused}")
     if sessions.errors:
         failures.append(f"{len(sessions.errors)} error frames, such as {sessions.errors[0]}")
     if used < LEAST_USE:
@@ -177,8 +177,8 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="10 connections instead of 50")
     connections = 10 if parser.parse_args().small else 50
     limits = ("--rpm", str(RPM), "--tpm", "100000000", "--latency", "200ms", "--output-tokens", "3")
-    with processes.stand_in(*limits) as stand_in, processes.weir(stand_in, CONFIG, KEYS) as weir:
-        failures = asyncio.run(measure(stand_in, weir, connections))
+    with processes.simulator(*limits) as simulator, processes.weir(simulator, CONFIG, KEYS) as weir:
+        failures = asyncio.run(measure(simulator, weir, connections))
     for failure in failures:
         print(f"  FAILED: {failure}")
     return 1 if failures else 0

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::process::Weir;
 use crate::requests::coded;
-use crate::stand_in::{
+use crate::scripted::{
     CHAT, END, GOOD, STREAM, answer, chat, each_at_once, events, failed, good, json, scripted,
 };
 use crate::wire;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::process::Weir;
 use crate::requests::coded;
-use crate::stand_in::{CHAT, GOOD, answering, good, json, limit, post, request, scope_names, scripted};
+use crate::scripted::{CHAT, GOOD, answering, good, json, limit, post, request, scope_names, scripted};
 use crate::wire;
 
 const PATH: &str = "/v1/chat/completions";

@@ -5,7 +5,7 @@ use std::io::{BufReader, Write};
 
 use crate::process::Weir;
 use crate::requests::coded;
-use crate::stand_in::{CHAT, GOOD, answering, good, json, scope_names, scripted};
+use crate::scripted::{CHAT, GOOD, answering, good, json, scope_names, scripted};
 use crate::wire;
 
 /// A chat as its client writes it, and whether Weir can read it, so that it is tried again.

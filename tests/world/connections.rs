@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::process::Weir;
-use crate::stand_in::{CHAT, at_once, chat, good, post, request, scripted};
+use crate::scripted::{CHAT, at_once, chat, good, post, request, scripted};
 use crate::wire;
 
 /// After its first answer the peer's kernel takes in nothing more, and says nothing: a path that is
@@ -126,7 +126,7 @@ fn an_answer_that_nobody_asked_for_answers_nobody() {
 fn r23_a_redirect_leads_through_weir() {
     let own = Arc::new(Mutex::new(String::new()));
     let kept = Arc::clone(&own);
-    let (upstream, _seen) = crate::stand_in::answering(move |request| {
+    let (upstream, _seen) = crate::scripted::answering(move |request| {
         let place = if request.start.contains("/elsewhere") {
             "https://files.example.com/v1/x".to_owned()
         } else {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::process::Weir;
-use crate::stand_in::{CHAT, GOOD, STREAM, chat, each_at_once, good};
+use crate::scripted::{CHAT, GOOD, STREAM, chat, each_at_once, good};
 use crate::wire;
 
 /// Writes the same again and again, until nobody takes it any more.

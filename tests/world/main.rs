@@ -23,7 +23,7 @@ mod process;
 #[expect(dead_code, reason = "it serves another suite too")]
 mod wire;
 
-mod stand_in;
+mod scripted;
 
 mod answers;
 mod bodies;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::process::Weir;
-use crate::stand_in::{
+use crate::scripted::{
     CHAT, answer, answering, at_once, chat, each_at_once, good, json, limit, post, scripted,
 };
 

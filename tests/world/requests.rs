@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use crate::process::Weir;
-use crate::stand_in::{CHAT, answering, chat, good, json, limit, post, scope_names, scripted};
+use crate::scripted::{CHAT, answering, chat, good, json, limit, post, scope_names, scripted};
 
 const PATH: &str = "/v1/chat/completions";
 const LEVELS: &str = "x-ratelimit-limit-tokens: 1000000\r\nx-ratelimit-remaining-tokens: 999000\r\nx-ratelimit-reset-tokens: 60ms\r\n";
@@ -36,7 +36,7 @@ fn r01_a_compressed_body_is_priced_as_its_plain_twin() {
         format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(40_000));
     let mut priced = Vec::new();
     for coding in ["identity", "zstd", "gzip", "deflate", "br"] {
-        let (upstream, seen) = answering(|_| json("200 OK", LEVELS, super::stand_in::GOOD));
+        let (upstream, seen) = answering(|_| json("200 OK", LEVELS, super::scripted::GOOD));
         let weir = Weir::before(upstream, "");
         assert_eq!(chat(&weir, 60, CHAT).status(), 200);
         let before = limit(&weir, "gpt-4o", "tokens per minute", "admitted_last_minute").unwrap();
@@ -82,7 +82,7 @@ fn r02_a_large_body_has_its_model_and_price() {
     let messages = format!(r#""messages":[{{"role":"user","content":{content}}}]"#);
     for body in [format!(r#"{{"model":"gpt-4o",{messages}}}"#), format!(r#"{{{messages},"model":"gpt-4o"}}"#)]
     {
-        let (upstream, seen) = answering(|_| json("200 OK", LEVELS, super::stand_in::GOOD));
+        let (upstream, seen) = answering(|_| json("200 OK", LEVELS, super::scripted::GOOD));
         let weir = Weir::before(upstream, "");
         let got = post(&weir, PATH, "", &body);
         assert_eq!(got.status(), 200);
@@ -99,7 +99,7 @@ fn r02_bodies_beyond_what_is_kept_have_their_model_too() {
     let body = format!(r#"{{"messages":[{{"role":"user","content":"{text}"}}],"model":"gpt-4o"}}"#);
     for keep in ["replay.max_body = \"16KiB\"\nreplay.prefix = \"4KiB\"\n", "replay.max_total = \"64KiB\"\n"]
     {
-        let (upstream, seen) = answering(|_| json("200 OK", LEVELS, super::stand_in::GOOD));
+        let (upstream, seen) = answering(|_| json("200 OK", LEVELS, super::scripted::GOOD));
         let weir = Weir::before(upstream, keep);
         let got = post(&weir, PATH, "", &body);
         assert_eq!(got.status(), 200, "{keep}");
@@ -116,7 +116,7 @@ fn r11_each_deployment_of_azure_has_its_limits() {
             "x-ratelimit-limit-requests: {limit}\r\nx-ratelimit-remaining-requests: {}\r\nx-ratelimit-reset-requests: 6s\r\n",
             limit - 1
         );
-        json("200 OK", &fields, super::stand_in::GOOD)
+        json("200 OK", &fields, super::scripted::GOOD)
     });
     let weir = Weir::before(upstream, "");
     let body = r#"{"messages":[{"role":"user","content":"Hello"}]}"#;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::process::Weir;
-use crate::stand_in::{
+use crate::scripted::{
     CHAT, END, GOOD, STREAM, answer, chat, each_at_once, events, good, json, post, request, scripted,
 };
 use crate::wire;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::process::Weir;
-use crate::stand_in::{CHAT, GOOD, answering, at_once, chat, each_at_once, json};
+use crate::scripted::{CHAT, GOOD, answering, at_once, chat, each_at_once, json};
 
 /// A limiter that counts by fixed windows, and when it refused.
 struct Limiter {

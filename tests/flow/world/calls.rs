@@ -54,7 +54,7 @@ impl Call {
         self
     }
 
-    /// The same, telling the stand-in what to do.
+    /// The same, telling the simulator what to do.
     pub(crate) fn simulate(self, directive: &str) -> Self {
         self.with("x-simulate", directive)
     }

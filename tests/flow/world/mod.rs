@@ -1,4 +1,4 @@
-//! A whole proxy between callers and a stand-in, over pipes in memory.
+//! A whole proxy between callers and a simulator, over pipes in memory.
 
 mod calls;
 
@@ -100,7 +100,7 @@ impl Default for Setup {
     }
 }
 
-/// One stand-in of a pool, and the way to it.
+/// One simulator of a pool, and the way to it.
 pub(crate) struct Stand {
     pub(crate) simulator: Simulator,
     pub(crate) wire: Wire,
@@ -133,7 +133,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A proxy before the stand-in.
+    /// A proxy before the simulator.
     pub(crate) fn new(setup: Setup) -> Arc<Self> {
         let simulator = Simulator::new(setup.simulator.clone());
         let behind = {
@@ -157,7 +157,7 @@ impl World {
         Self::assemble(setup, simulator, wire, upstreams)
     }
 
-    /// A proxy before several stand-ins: a pool whose home is the first. Each has a name, a
+    /// A proxy before several simulators: a pool whose home is the first. Each has a name, a
     /// priority, limits that are configured, and what it is.
     pub(crate) fn pool(
         mut setup: Setup,

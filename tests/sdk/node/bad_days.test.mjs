@@ -4,14 +4,14 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import OpenAI from "openai";
 
-import { standIn, weir } from "./processes.mjs";
+import { simulator, weir } from "./processes.mjs";
 
 const KEY = "sk-test-0123456789abcdef";
 const ASK = { model: "gpt-4o-mini", messages: [{ role: "user", content: "Say three words about rivers." }] };
 const RATE = 40;
 
 async function through({ upstream = [], environment = {} }, body) {
-  const behind = await standIn(...upstream);
+  const behind = await simulator(...upstream);
   try {
     const proxy = await weir(behind.url, environment);
     try {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import OpenAI, { toFile } from "openai";
 
-import { standIn, weir } from "./processes.mjs";
+import { simulator, weir } from "./processes.mjs";
 
 const KEY = "sk-test-0123456789abcdef";
 const MODEL = "gpt-4o-mini";
@@ -13,7 +13,7 @@ let upstream;
 let proxy;
 
 before(async () => {
-  upstream = await standIn();
+  upstream = await simulator();
   proxy = await weir(upstream.url);
 });
 

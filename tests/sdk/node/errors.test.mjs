@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import OpenAI from "openai";
 
-import { standIn, weir } from "./processes.mjs";
+import { simulator, weir } from "./processes.mjs";
 
 const KEY = "sk-test-0123456789abcdef";
 const MESSAGES = [{ role: "user", content: "Say three words about rivers." }];
@@ -28,7 +28,7 @@ const ROWS = [
 let upstream;
 
 before(async () => {
-  upstream = await standIn();
+  upstream = await simulator();
 });
 
 after(async () => {

@@ -1,4 +1,4 @@
-// Starts Weir and the stand-in on ports of their own, and ends them. The binary is WEIR_BIN.
+// Starts Weir and the simulator on ports of their own, and ends them. The binary is WEIR_BIN.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import net from "node:net";
@@ -9,8 +9,8 @@ const END_WITHIN_MS = 20_000;
 // Every key that the suites use looks like this; whatever a process prints, none may be in it.
 const ANY_KEY = /sk-[A-Za-z0-9_-]{12,}/;
 
-/** A stand-in for the API, with further options. */
-export async function standIn(...further) {
+/** A simulator of the API, with further options. */
+export async function simulator(...further) {
   const port = await freePort();
   const options = ["--listen", `127.0.0.1:${port}`, "--rpm", "1000000", "--tpm", "1000000000", ...further];
   const child = await start(["simulate", ...options], [port]);

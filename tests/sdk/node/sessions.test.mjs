@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 import OpenAI from "openai";
 import { ResponsesWS } from "openai/resources/responses/ws";
 
-import { standIn, weir } from "./processes.mjs";
+import { simulator, weir } from "./processes.mjs";
 
 const LANES = ["a", "b", "c", "d"];
 
@@ -12,7 +12,7 @@ let upstream;
 let proxy;
 
 before(async () => {
-  upstream = await standIn();
+  upstream = await simulator();
   proxy = await weir(upstream.url);
 });
 

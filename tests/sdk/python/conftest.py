@@ -1,4 +1,4 @@
-"""A stand-in and a Weir for all tests, and clients that differ in nothing but the base URL."""
+"""A simulator and a Weir for all tests, and clients that differ in nothing but the base URL."""
 
 import contextlib
 import pathlib
@@ -19,31 +19,31 @@ KEY = "sk-test-0123456789abcdef"
 
 
 @pytest.fixture(scope="session")
-def stand_in():
-    """The base URL of the stand-in, without /v1."""
-    with processes.stand_in(*UNLIMITED) as url:
+def simulator():
+    """The base URL of the simulator, without /v1."""
+    with processes.simulator(*UNLIMITED) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def weir(stand_in):
+def weir(simulator):
     """A Weir that all well-behaved tests share."""
-    with processes.weir(stand_in, environment=QUICK_DRAIN) as running:
+    with processes.weir(simulator, environment=QUICK_DRAIN) as running:
         yield running
 
 
 @pytest.fixture
-def fresh_weir(stand_in):
+def fresh_weir(simulator):
     """A Weir for one test: breakers, budgets and limits that it learns die with it."""
-    with processes.weir(stand_in, environment=QUICK_DRAIN) as running:
+    with processes.weir(simulator, environment=QUICK_DRAIN) as running:
         yield running
 
 
 @pytest.fixture(params=["direct", "weir"])
-def base_url(request, stand_in):
-    """Every test that uses this runs twice: against the stand-in, and through Weir."""
+def base_url(request, simulator):
+    """Every test that uses this runs twice: against the simulator, and through Weir."""
     if request.param == "direct":
-        return f"{stand_in}/v1"
+        return f"{simulator}/v1"
     return f"{request.getfixturevalue('weir').url}/v1"
 
 

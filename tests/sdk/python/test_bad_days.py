@@ -56,7 +56,7 @@ class Caller:
 
 @contextlib.contextmanager
 def pair(*options, **environment):
-    with processes.stand_in(*UNLIMITED, *options) as upstream:
+    with processes.simulator(*UNLIMITED, *options) as upstream:
         with processes.weir(upstream, environment=QUICK_DRAIN | environment) as running:
             yield upstream, running
 

@@ -162,7 +162,7 @@ def test_async(base_url):
 
 
 def test_an_unknown_endpoint_passes(client):
-    """What the stand-in does not know it answers with 404: through Weir too, in the same words."""
+    """What the simulator does not know it answers with 404: through Weir too, in the same words."""
     with pytest.raises(openai.NotFoundError) as caught:
         client.post("/no/such/thing", cast_to=object, body={"a": 1})
     assert caught.value.type == "invalid_request_error"

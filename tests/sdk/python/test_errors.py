@@ -1,4 +1,4 @@
-"""Every error of the stand-in raises the same through Weir as it does direct: class, status, code, type, message."""
+"""Every error of the simulator raises the same through Weir as it does direct: class, status, code, type, message."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ MESSAGES = [{"role": "user", "content": "Say three words about rivers."}]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """An error of the stand-in, and what Weir calls it (`...` where the documentation leaves it open)."""
+    """An error of the simulator, and what Weir calls it (`...` where the documentation leaves it open)."""
 
     name: str
     weir_class: object
@@ -86,8 +86,8 @@ def ask(base_url, row):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_the_same_error(row, stand_in, fresh_weir):
-    direct = ask(stand_in, row)
+def test_the_same_error(row, simulator, fresh_weir):
+    direct = ask(simulator, row)
     through = ask(fresh_weir.url, row)
     assert type(through) is type(direct)
     for attribute in ("status_code", "code", "type", "param", "message", "body"):
@@ -98,11 +98,11 @@ def test_the_same_error(row, stand_in, fresh_weir):
         assert fresh_weir.metric("weir_errors_total", **{"class": row.weir_class}) == 1
 
 
-def test_no_answer_becomes_an_answer(stand_in, fresh_weir):
+def test_no_answer_becomes_an_answer(simulator, fresh_weir):
     """Where the upstream gave no answer, Weir must give one: 502 in the API's envelope."""
     row = Row("reset", "connection_reset")
     headers = {"x-simulate": "fault=reset-before-head"}
-    with openai.OpenAI(base_url=f"{stand_in}/v1", api_key=KEY, max_retries=0, timeout=3) as client:
+    with openai.OpenAI(base_url=f"{simulator}/v1", api_key=KEY, max_retries=0, timeout=3) as client:
         with pytest.raises(openai.APIConnectionError):
             client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, extra_headers=headers)
     with openai.OpenAI(base_url=f"{fresh_weir.url}/v1", api_key=KEY, max_retries=0, timeout=3) as client:
@@ -113,7 +113,7 @@ def test_no_answer_becomes_an_answer(stand_in, fresh_weir):
     assert caught.value.response.headers["x-weir-error-class"] == row.weir_class
 
 
-def test_an_error_hidden_in_a_stream(stand_in, fresh_weir):
+def test_an_error_hidden_in_a_stream(simulator, fresh_weir):
     """Direct, the SDK raises in the middle of the loop; Weir tries again, and the caller sees no error."""
     def stream(url, job):
         with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, timeout=20) as client:
@@ -124,14 +124,14 @@ def test_an_error_hidden_in_a_stream(stand_in, fresh_weir):
             return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
     with pytest.raises(openai.APIError):
-        stream(stand_in, "hidden-direct")
+        stream(simulator, "hidden-direct")
     assert stream(fresh_weir.url, "hidden-weir")
     assert fresh_weir.metric("weir_attempt_errors_total", **{"class": "overloaded"}) == 1
 
 
-def test_a_stream_that_breaks_never_ends_cleanly(stand_in, fresh_weir):
+def test_a_stream_that_breaks_never_ends_cleanly(simulator, fresh_weir):
     headers = {"x-simulate": "fault=reset-mid-body; chunks=20; chunk-delay=20ms"}
-    for url in (stand_in, fresh_weir.url):
+    for url in (simulator, fresh_weir.url):
         with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, timeout=20) as client:
             with pytest.raises(openai.APIConnectionError):
                 list(

@@ -19,8 +19,8 @@ def chat(client, simulate, job=None):
     )
 
 
-def test_direct_the_sdk_tries_three_times(stand_in):
-    with counting_client(f"{stand_in}/v1", timeout=30) as (client, sent):
+def test_direct_the_sdk_tries_three_times(simulator):
+    with counting_client(f"{simulator}/v1", timeout=30) as (client, sent):
         with pytest.raises(openai.InternalServerError):
             chat(client, "status=500")
     assert len(sent) == 3
@@ -61,8 +61,8 @@ def test_what_weir_leaves_alone_the_sdk_tries_as_ever(fresh_weir):
 
 
 @pytest.mark.parametrize("code", ["insufficient_quota", "organization_spend_limit_exceeded"])
-def test_a_spent_quota_is_tried_once(code, stand_in, fresh_weir):
-    with counting_client(f"{stand_in}/v1", timeout=30) as (client, sent):
+def test_a_spent_quota_is_tried_once(code, simulator, fresh_weir):
+    with counting_client(f"{simulator}/v1", timeout=30) as (client, sent):
         with pytest.raises(openai.RateLimitError):
             chat(client, f"error={code}")
     assert len(sent) == 3, "direct, every SDK tries a spent quota again"
@@ -83,10 +83,10 @@ def raises_soon(client, simulate):
     return caught.value, time.monotonic() - began
 
 
-def test_a_limit_of_hours_is_told_at_once_and_once(stand_in, fresh_weir):
+def test_a_limit_of_hours_is_told_at_once_and_once(simulator, fresh_weir):
     """Direct, the SDK raises soon; through Weir it must not take longer, nor try again."""
     hours = "error=rate_limit_requests; retry-after=53216"
-    with counting_client(f"{stand_in}/v1", timeout=20) as (client, _sent):
+    with counting_client(f"{simulator}/v1", timeout=20) as (client, _sent):
         _, direct = raises_soon(client, hours)
     for _ in range(3):
         with counting_client(f"{fresh_weir.url}/v1", timeout=20) as (client, sent):
@@ -100,7 +100,7 @@ def test_a_limit_of_hours_is_told_at_once_and_once(stand_in, fresh_weir):
 
 def test_a_limit_of_hours_that_only_the_body_names_is_told_at_once():
     """As OpenRouter words it: an epoch in the error's metadata."""
-    with processes.stand_in("--dialect", "openrouter", "--rpd", "1", "--rpm", "none") as url:
+    with processes.simulator("--dialect", "openrouter", "--rpd", "1", "--rpm", "none") as url:
         with processes.weir(url, environment=QUICK_DRAIN) as running:
             with counting_client(f"{running.url}/v1", timeout=20) as (client, sent):
                 assert chat(client, "chunks=1").parse().choices

@@ -52,7 +52,7 @@ def test_a_bad_key_is_refused_in_the_handshake(base_url):
             pass
 
 
-def test_an_overload_is_mended_without_the_clients_help(stand_in, fresh_weir):
+def test_an_overload_is_mended_without_the_clients_help(simulator, fresh_weir):
     metadata = {"x-simulate": "error=server_is_overloaded; times=2", "x-job-id": "session-overload"}
     with openai.OpenAI(base_url=f"{fresh_weir.url}/v1", api_key=KEY, max_retries=0) as client:
         with client.responses.connect() as connection:
@@ -93,7 +93,7 @@ def test_a_drain_ends_a_session_so_that_the_sdk_connects_again():
         await asyncio.sleep(1)
         await connection.send(of_lane("b"))
 
-    with processes.stand_in(*UNLIMITED) as upstream:
+    with processes.simulator(*UNLIMITED) as upstream:
         patient = {"WEIR_SHUTDOWN__DRAIN_DELAY": "0s", "WEIR_SHUTDOWN__DRAIN_TIMEOUT": "20s"}
         with processes.weir(upstream, environment=patient) as one, processes.weir(upstream, environment=patient) as other:
             told, codes = asyncio.run(asyncio.wait_for(session(one, other), 30))

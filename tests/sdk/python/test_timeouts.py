@@ -20,8 +20,8 @@ def chat(client, simulate):
     )
 
 
-def test_direct_a_silent_upstream_is_a_timeout(stand_in):
-    with client_of(stand_in, 2) as client, pytest.raises(openai.APITimeoutError):
+def test_direct_a_silent_upstream_is_a_timeout(simulator):
+    with client_of(simulator, 2) as client, pytest.raises(openai.APITimeoutError):
         chat(client, "fault=stall-head")
 
 

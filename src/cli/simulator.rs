@@ -19,7 +19,7 @@ pub(super) fn run(arguments: &Args, terminal: &mut Terminal) -> Result<(), Failu
             |error| Failure::Other(format!("--listen {}: {error}; write another address", arguments.listen));
         let listener = TcpListener::bind(arguments.listen).await.map_err(taken)?;
         let running = simulate::serve(settings, listener).await.map_err(taken)?;
-        terminal.print(&format!("The stand-in listens on http://{}/v1\n", running.address()));
+        terminal.print(&format!("The simulator listens on http://{}/v1\n", running.address()));
         signals::ended().await;
         running.stop(GRACE).await;
         Ok(())

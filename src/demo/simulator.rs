@@ -11,20 +11,20 @@ use tokio::sync::oneshot;
 use crate::simulate::{self, Settings, Simulator, Stats};
 
 /// A running simulated API. Dropping it ends it, and waits for its thread.
-pub(super) struct StandIn {
+pub(super) struct SimulatorThread {
     simulator: Simulator,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl StandIn {
+impl SimulatorThread {
     /// Starts one; its schedules begin now.
     pub(super) fn start(settings: Settings, listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let (started, starting) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("stand-in".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("simulator".to_owned()).spawn(move || {
             runtime.block_on(async {
                 let serve =
                     async { simulate::serve(settings, tokio::net::TcpListener::from_std(listener)?).await };
@@ -52,7 +52,7 @@ impl StandIn {
     }
 }
 
-impl Drop for StandIn {
+impl Drop for SimulatorThread {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
