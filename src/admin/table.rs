@@ -150,7 +150,7 @@ fn breaker(scope: &ScopeStatus) -> String {
         BreakerState::Closed => "closed".to_owned(),
         BreakerState::Thinning => "partly open".to_owned(),
         BreakerState::Open => format!("open{}", next.unwrap_or_default()),
-        BreakerState::Releasing => "releasing".to_owned(),
+        BreakerState::Releasing => "ramping up".to_owned(),
     }
 }
 

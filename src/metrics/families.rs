@@ -120,173 +120,173 @@ macro_rules! families {
 families! {
     // Results for callers.
     REQUESTS = Counter, "requests_total", ["caller", "endpoint", "outcome"],
-        "Requests that ended, by how they ended for their caller.";
+        "Requests that ended, by outcome for the caller.";
     REQUEST_DURATION = Histogram(DURATION_BUCKETS), "request_duration_seconds", ["caller", "endpoint"],
-        "Time from a request's head to the end of its answer, waiting included.";
+        "Time from a request's head to the end of its response, including waits, in seconds.";
     TIME_TO_FIRST_BYTE = Histogram(DURATION_BUCKETS), "time_to_first_byte_seconds", ["endpoint"] => time_to_first_byte: Histograms<Endpoint>,
-        "Time from a request's head to the first byte of its answer, waiting included.";
+        "Time from a request's head to the first byte of its response, including waits, in seconds.";
     OVERHEAD = Histogram(OVERHEAD_BUCKETS), "overhead_seconds", [] => overhead: prometheus::Histogram,
-        "What Weir itself added to a request before its answer: time in which it waited for nobody.";
+        "Time that Weir itself added to a request before its response, without any waits, in seconds.";
     IN_FLIGHT = Gauge, "requests_in_flight", ["caller"],
-        "Requests that have begun and not ended, waiting ones included.";
+        "Requests in progress, including waiting ones.";
     MODEL_REQUESTS = Counter, "model_requests_total", ["model", "outcome"],
         "Requests that ended, by model; a model gets its own series with its first success.";
     TIME_TO_FIRST_EVENT = Histogram(FIRST_EVENT_BUCKETS), "time_to_first_event_seconds", ["model"],
-        "Time from the last attempt's begin to the first event of a streamed answer: waits in Weir are no part of it.";
+        "Time from the last attempt's start to the first event of a streamed response, without waits in Weir, in seconds.";
     TIME_PER_OUTPUT_TOKEN = Histogram(OUTPUT_TOKEN_BUCKETS), "time_per_output_token_seconds", ["model"],
-        "Time from a streamed answer's first event to its end, for each token of it after the first.";
+        "Time from a streamed response's first event to its end, per output token after the first, in seconds.";
     // Results from the upstream.
     ATTEMPTS = Counter, "attempts_total", ["endpoint", "outcome"],
-        "Attempts made upstream, by how each ended.";
+        "Attempts, by outcome.";
     ATTEMPT_ERRORS = Counter, "attempt_errors_total", ["class"] => attempt_errors: Counters<ErrorClass>,
-        "Errors of attempts: what the upstream said, retried or not.";
+        "Errors of attempts, by class, retried or not.";
     ERRORS = Counter, "errors_total", ["class"] => errors: Counters<ErrorClass>,
-        "Errors of requests: what a caller saw in the end.";
+        "Errors of requests that callers got, by class.";
     // Retries.
     RETRIES = Counter, "retries_total", ["reason"] => retries: Counters<ErrorClass>,
-        "Attempts made again, by the class of the error before.";
+        "Retries, by the class of the previous error.";
     RETRIES_STOPPED = Counter, "retries_stopped_total", ["reason"] => retries_stopped: Counters<RetryStop>,
-        "Errors passed on although their class allows another try, by why.";
+        "Errors without a retry although their class allows one, by reason.";
     RETRY_BUDGET = Gauge, "retry_budget_tokens", ["scope"],
-        "Retries that the scope's budget allows now.";
+        "Retries that the scope's retry budget allows now.";
     RETRY_BUDGET_EXHAUSTED = Counter, "retry_budget_exhausted_total", ["scope"],
-        "Retries not made because the scope's budget was exhausted.";
+        "Retries not made because the scope's retry budget was exhausted.";
     SDK_RETRIES = Counter, "sdk_retries_seen_total", ["caller"],
-        "Requests that a caller's SDK marked as a retry of its own.";
+        "Requests that a caller's SDK marked as its own retry.";
     RATE_LIMITED_AGAIN = Counter, "rate_limited_again_total", [] => rate_limited_again: IntCounter,
-        "Rate limits met by requests that had met one before: more than a few say that a limit is not known well.";
+        "Rate limit errors of requests that had met one before; many mean that a limit is not known well.";
     // Waiting.
     QUEUE_DEPTH = Gauge, "queue_depth", ["caller", "lane"],
-        "Requests waiting for their turn.";
+        "Requests waiting for admission.";
     CALLER_BUDGET = Gauge, "caller_budget_used_ratio", ["caller", "period"],
-        "The part of a caller's budget of tokens that is used, of the fullest where it has several; 0 without one.";
+        "The used fraction of a caller's token budget, of the fullest if it has several; 0 without one.";
     CEILING_WAITING = Gauge, "caller_ceiling_waiting", ["caller"],
-        "Requests that wait for their caller's own ceiling, and not yet in a queue.";
+        "Requests that wait for their caller's own ceiling, before the queue.";
     CALLER_SHARE = Gauge, "caller_share_ratio", ["caller"],
-        "What a caller was served while it waited, over what its weight entitled it to, in the last minutes; 1 is its share.";
+        "The service that a caller got while it waited over its share by weight, in the last minutes; 1 is its share.";
     QUEUE_BYTES = Gauge, "queue_bytes", [],
         "Bytes of the bodies of waiting requests.";
     QUEUE_WAIT = Histogram(DURATION_BUCKETS), "queue_wait_seconds", ["caller"],
-        "Time that a request waited for its turns, all attempts together.";
+        "Time that a request waited for admission, over all its attempts, in seconds.";
     QUEUE_REFUSALS = Counter, "queue_refusals_total", ["reason"] => queue_refusals: Counters<QueueRefusal>,
-        "Requests that the queue turned away, by why.";
+        "Requests that the queue refused, by reason.";
     QUEUE_PREDICTION = Histogram(RATIO_BUCKETS), "queue_wait_prediction_error_ratio", [] => queue_prediction: prometheus::Histogram,
-        "Actual wait over the wait predicted on arrival, for predictions of 100 ms or more; 1 is exact.";
+        "Actual wait over the wait predicted on arrival, for predictions of at least 100 ms; 1 is exact.";
     PERMITS = Gauge, "permits_in_flight", ["scope"],
-        "Attempts that hold a permit now.";
+        "Attempts in flight, which hold a permit.";
     // Limits.
     LIMIT = Gauge, "limit", ["scope", "dimension"],
-        "The upstream's limit as configured, learned, or found by what it refused; units per window.";
+        "The upstream's limit as configured, learned, or found from its refusals, in units per window.";
     LIMIT_LEVEL = Gauge, "limit_level", ["scope", "dimension"],
-        "How much of the limit is used now, in units.";
+        "The used amount of the limit, in units.";
     LIMIT_HOLDS = Gauge, "limit_holds", ["scope", "dimension"],
         "1 while requests wait for this limit, 0 otherwise.";
     LIMIT_WINDOW = Gauge, "limit_window_seconds", ["scope", "dimension"],
-        "The window of the limit as derived from what the upstream says.";
+        "The window of the limit as derived from the upstream's responses, in seconds.";
     FOREIGN_USE = Gauge, "foreign_use_ratio", ["scope", "dimension"],
-        "Share of the limit that others use with the same credential.";
+        "The fraction of the limit that others use with the same credential.";
     PACER_BURST = Gauge, "pacer_burst", ["scope", "dimension"],
-        "Units that may be sent at once, as learned.";
+        "Units of the limit that may be sent at once, as learned.";
     LIMIT_PART = Gauge, "limit_part", ["scope"],
-        "This replica's part of the scope's limits, beside limits.share; 1 where no replicas share them.";
+        "This replica's fraction of the scope's limits, in addition to limits.share; 1 without replicas.";
     LIMIT_HEADERS_MALFORMED = Counter, "limit_headers_malformed_total", [] => limit_headers_malformed: IntCounter,
-        "Limit headers of the upstream that could not be read, or of more limits than are kept.";
+        "Limit headers of the upstream that are invalid, or of more limits than are kept.";
     SCOPES = Gauge, "scopes", [],
-        "Scopes: sets of upstream limits in use.";
+        "Scopes in use, which are sets of upstream limits.";
     SCOPES_EVICTED = Counter, "scopes_evicted_total", [],
-        "Scopes forgotten because they were idle or too many.";
+        "Scopes removed because they were idle or too many.";
     SCOPES_MERGED = Counter, "scopes_merged_total", [],
-        "Scopes merged because their credentials turned out to share limits.";
+        "Scopes merged because their credentials share limits.";
     // Replicas that share the limits.
     REPLICAS = Gauge, "replicas", [],
-        "Replicas that share the limits, this one included; 0 where that is not configured.";
+        "Replicas that share the limits, including this one; 0 if not configured.";
     REPLICAS_REDIS_UP = Gauge, "replicas_redis_up", [],
-        "1 if the last exchange with the other replicas through Redis went well.";
+        "1 if the last exchange with the other replicas through Redis succeeded, 0 otherwise.";
     REPLICAS_AGREED = Gauge, "replicas_agreed", [],
-        "1 while the parts of the limits are agreed on; 0 where each replica takes an even part without Redis.";
+        "1 while the parts of the limits are agreed on; 0 while each replica uses an equal part without Redis.";
     REPLICAS_TROUBLE = Gauge, "replicas_trouble", ["cause"],
-        "1 for the cause of which the last exchange with the other replicas failed.";
+        "1 for the cause of the last failed exchange with the other replicas.";
     REPLICAS_EXCHANGES = Counter, "replicas_exchanges_total", [],
-        "Exchanges with the other replicas that went well.";
+        "Successful exchanges with the other replicas.";
     REPLICAS_EXCHANGE_FAILURES = Counter, "replicas_exchange_failures_total", [],
-        "Exchanges with the other replicas that failed.";
+        "Failed exchanges with the other replicas.";
     REPLICAS_EXCHANGE_AGE = Gauge, "replicas_exchange_age_seconds", [],
-        "Time since the last good exchange with the other replicas.";
+        "Time since the last successful exchange with the other replicas, in seconds.";
     REPLICAS_EXCHANGE_DURATION = Gauge, "replicas_exchange_duration_seconds", [],
-        "How long the last good exchange with the other replicas took.";
+        "Duration of the last successful exchange with the other replicas, in seconds.";
     // Tokens.
     TOKENS = Counter, "tokens_total", ["caller", "model", "kind"],
         "Tokens that the upstream reported as used; input includes cached.";
     TOKENS_ESTIMATED = Counter, "tokens_estimated_total", [] => tokens_estimated: IntCounter,
-        "Tokens estimated on admission, for requests whose use was reported.";
+        "Tokens estimated on admission, for requests with reported usage.";
     ESTIMATE_ERROR = Histogram(RATIO_BUCKETS), "estimate_error_ratio", [] => estimate_error: prometheus::Histogram,
         "Tokens estimated on admission over tokens reported as used; 1 is exact.";
     // Breakers.
     BREAKER_STATE = Gauge, "breaker_state", ["scope"],
-        "The scope's breaker: 0 closed, 1 thinning out, 2 open, 3 releasing.";
+        "The scope's circuit breaker: 0 closed, 1 shedding part of the load, 2 open, 3 ramping up.";
     BREAKER_OPENED = Counter, "breaker_opened_total", ["scope"],
-        "Times that the scope's breaker opened.";
+        "Times that the scope's circuit breaker opened.";
     QUOTA_BREAKER = Gauge, "quota_breaker_open", ["scope"],
-        "1 while the scope's quota is known to be spent.";
+        "1 while the scope's quota is known to be spent, 0 otherwise.";
     QUOTA_PROBES = Counter, "quota_probes_total", [] => quota_probes: IntCounter,
-        "Requests let through to see whether a spent quota was refilled.";
+        "Requests sent to test whether a spent quota is available again.";
     // Pools.
     UPSTREAM_SERVES = Gauge, "upstream_serves", ["upstream"],
-        "1 while the upstream of a pool gets requests, 0 while it is out for any model.";
+        "1 while the upstream of a pool gets requests, 0 while it is out of service for any model.";
     UPSTREAM_PERMITS = Gauge, "upstream_permits_in_flight", ["upstream"],
-        "Attempts under way to the upstream of a pool.";
+        "Attempts in flight to the upstream of a pool.";
     UPSTREAM_ATTEMPTS = Counter, "upstream_attempts_total", ["upstream"],
-        "Attempts that were given to the upstream of a pool.";
+        "Attempts sent to the upstream of a pool.";
     UPSTREAM_LIMIT = Gauge, "upstream_limit", ["upstream", "scope", "limit"],
-        "A limit of the upstream of a pool, in a window.";
+        "A limit of the upstream of a pool, in units per window.";
     UPSTREAM_LIMIT_LEVEL = Gauge, "upstream_limit_level", ["upstream", "scope", "limit"],
-        "What is used of the limit of the upstream of a pool.";
+        "The used amount of the limit of the upstream of a pool, in units.";
     // Bodies and connections.
     STREAM_OUTCOMES = Counter, "stream_outcomes_total", ["outcome"] => stream_outcomes: Counters<StreamOutcome>,
-        "Streamed answers, by how they ended.";
+        "Streamed responses, by outcome.";
     STREAMS_KEPT_ALIVE = Counter, "streams_kept_alive_total", [] => streams_kept_alive: IntCounter,
-        "Streaming requests that got their head and comments before their answer came (`stream.keepalive`).";
+        "Streaming requests that got their head and comments before the upstream's response (`stream.keepalive`).";
     REPLAY_BYTES = Gauge, "replay_bytes", [],
-        "Bytes of request bodies kept for another try.";
+        "Bytes of request bodies kept for another attempt.";
     REPLAY_SKIPPED = Counter, "replay_skipped_total", ["reason"] => replay_skipped: Counters<ReplaySkip>,
-        "Request bodies not kept for another try, by why.";
+        "Request bodies not kept for another attempt, by reason.";
     UPSTREAM_CONNECTIONS = Gauge, "upstream_connections", ["state"] => upstream_connections: Gauges<ConnectionState>,
-        "Connections to the upstream.";
+        "Connections to the upstream, by state.";
     UPSTREAM_CONNECTS = Counter, "upstream_connects_total", ["result"] => upstream_connects: Counters<ConnectResult>,
-        "Connections tried to the upstream, by how it went.";
+        "Connection attempts to the upstream, by result.";
     CONNECTIONS = Gauge, "connections", ["state"] => connections: Gauges<ConnectionState>,
-        "Connections of clients.";
+        "Connections of clients, by state.";
     CONNECTIONS_REFUSED = Counter, "connections_refused_total", ["reason"] => connections_refused: Counters<ConnectionRefusal>,
-        "Connections of clients closed without an answer, by why.";
+        "Connections of clients closed without a response, by reason.";
     HTTP_REFUSALS = Counter, "http_refusals_total", ["rule"] => http_refusals: Counters<HttpRule>,
-        "Requests refused because they break a rule of HTTP.";
+        "Requests refused because they break a rule of HTTP, by rule.";
     // Weir itself.
     CREDENTIAL_EXPIRES = Gauge, "credential_expires_seconds", ["credential"],
-        "Until the token of the exchange ends; below 0 after that.";
+        "Time until the token of the exchange expires, in seconds; negative afterwards.";
     ISSUER_KEYS_AGE = Gauge, "issuer_keys_age_seconds", ["issuer"],
-        "Since the keys of the issuer were read last.";
+        "Time since the keys of the issuer were last read, in seconds.";
     ISSUER_FAILURES = Counter, "issuer_failures_total", ["issuer"],
-        "Tries to read the keys of the issuer that failed.";
+        "Failed attempts to read the keys of the issuer.";
     LIMITS_REACHED = Counter, "limits_reached_total", ["limit"] => limits_reached: Counters<Bound>,
-        "Times that one of Weir's own bounds was reached.";
+        "Times that one of Weir's own limits was reached, by limit.";
     ADMIN_TOKENS_REFUSED = Counter, "admin_tokens_refused_total", [] => admin_tokens_refused: IntCounter,
         "Requests to the admin address with a wrong token.";
     LABELS_OVERFLOWED = Counter, "labels_overflowed_total", ["label"] => labels_overflowed: Counters<Bounded>,
-        "Values counted as `other` because the label's bound was reached.";
+        "Values counted as `other` because the label's bound was reached, by label.";
     TRACE_SPANS = Counter, "trace_spans_total", ["result"] => trace_spans: Counters<SpanResult>,
-        "Spans that were to be exported, by what became of them.";
+        "Spans to export, by result.";
     OBSERVE_WOULD = Counter, "observe_would_total", ["action"] => observe_would: Counters<WouldHave>,
-        "What enforcing would have done to requests that were only observed.";
+        "Actions that `enforce` would have taken on requests in the mode `observe`.";
     RELOAD_SUCCESSFUL = Gauge, "config_last_reload_successful", [],
-        "1 if the configuration in force is the last one read, 0 if that one was rejected.";
+        "1 if the last configuration read is in use, 0 if it was rejected.";
     RELOAD_TIME = Gauge, "config_last_reload_success_timestamp_seconds", [],
-        "When the configuration in force was read.";
+        "The time at which the current configuration was read, as a Unix timestamp in seconds.";
     BUILD_INFO = Gauge, "build_info", ["version", "revision"],
-        "Always 1; what is running.";
+        "Always 1; the labels are the running version and revision.";
     START_TIME = Gauge, "process_start_time_seconds", [],
-        "When this process started.";
+        "The time at which this process started, as a Unix timestamp in seconds.";
     UP_STATE = Gauge, "draining", [],
-        "1 while Weir drains and takes no new work.";
+        "1 while Weir drains and accepts no new work, 0 otherwise.";
     WORKER_REQUESTS = Counter, "worker_requests_total", ["worker"],
-        "Requests begun, by worker: an uneven spread shows here.";
+        "Requests, by worker; shows an uneven distribution.";
 }

@@ -22,7 +22,7 @@ pub struct ScopeGauges {
     pub retry_budget_exhausted: u64,
     /// Attempts that hold a permit now.
     pub permits_in_flight: u64,
-    /// 0 closed, 1 thinning out, 2 open, 3 releasing.
+    /// The state of the circuit breaker: 0 closed, 1 shedding, 2 open, 3 ramping up.
     pub breaker_state: u8,
     /// The number of times the breaker opened.
     pub breaker_opened: u64,
