@@ -142,7 +142,7 @@ async fn ask(url: &str, connector: Connector) -> Result<Vec<u8>, String> {
     let request = Request::builder().uri(url).header(ACCEPT, "application/json").body(Bytes::new());
     let request = request.map_err(|error| error.to_string())?;
     let answer = clock::timeout_at(clock::now() + TIMEOUT, send(url, request, connector)).await;
-    let answer = answer.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
+    let answer = answer.map_err(|_| "no response in time".to_owned())?.map_err(|error| error.to_string())?;
     match answer.status() {
         StatusCode::OK => Ok(answer.into_body().into()),
         status => Err(format!("{status}")),

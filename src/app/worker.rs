@@ -122,12 +122,12 @@ fn render(refusal: Refusal) -> Response<Bytes> {
             code: "headers".into(),
             ..OwnAnswer::new(
                 ErrorClass::BadRequest,
-                "The request has more header fields than server.header_count allows, or larger ones than server.header_bytes does.",
+                "The request has more header fields than server.header_count allows, or larger ones than server.header_bytes allows.",
             )
         },
         Refusal::Internal => OwnAnswer::new(
             ErrorClass::WeirInternal,
-            "Weir failed at this request by a defect of its own; please report it with the log's lines of this moment.",
+            "A bug in Weir made this request fail; please report it with the log lines of this time.",
         ),
     };
     answer.into_response(&format!("weir_{:032x}", fastrand::u128(..)))

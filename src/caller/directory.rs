@@ -123,7 +123,7 @@ pub enum Unknown {
     #[error("the key matches no [[callers]] entry")]
     Key,
     /// Its token is meant for Weir, but invalid.
-    #[error("the token of the issuer {0} is not believed: {1}")]
+    #[error("the token of the issuer {0} was rejected: {1}")]
     Token(String, InvalidToken),
 }
 

@@ -90,13 +90,13 @@ impl std::fmt::Debug for Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
     /// It is not a JWT, or has no `exp`.
-    #[error("it is no valid JWT, or has no exp")]
+    #[error("it is not a valid JWT, or has no exp")]
     Malformed,
     /// The issuer's keys were never read.
     #[error("the issuer's keys could not be read yet")]
     NoKeys,
     /// Its key is not one of the issuer's.
-    #[error("its key is none of the issuer's")]
+    #[error("its key is not one of the issuer's")]
     UnknownKey,
     /// The algorithm is `none`, a shared secret, or not the key's.
     #[error("its algorithm is not the key's")]

@@ -36,7 +36,7 @@ names! {
         ProxyFailed = "no connection through the egress proxy",
         /// The system has no file descriptor, port or memory for another connection: no server was
         /// contacted.
-        Exhausted = "the system has no file, port or memory for another connection",
+        Exhausted = "the system has no file descriptor, port or memory for another connection",
         /// The TLS handshake failed.
         Tls = "the TLS handshake with the upstream failed",
         /// No TLS handshake in time.
@@ -44,19 +44,19 @@ names! {
         /// No TCP connection in time.
         ConnectTimeout = "no TCP connection to the upstream in time",
         /// The connection closed before the response's head was complete.
-        Reset = "the upstream closed the connection before answering",
+        Reset = "the upstream closed the connection before responding",
         /// No response head in time.
-        ResponseTimeout = "the upstream did not answer in time",
+        ResponseTimeout = "the upstream did not respond in time",
         /// No event of a stream within the configured first-event timeout.
-        FirstEventTimeout = "no event of the upstream's stream came in time",
+        FirstEventTimeout = "no event of the upstream's stream arrived in time",
         /// No chunk of the response's body in time.
         IdleTimeout = "the upstream stopped sending",
         /// The response is not valid HTTP, or has the wrong length.
-        Malformed = "the upstream's answer is not valid HTTP",
+        Malformed = "the upstream's response is not valid HTTP",
         /// The response's head exceeds the limit of bytes or fields.
-        HeadTooLarge = "the head of the upstream's answer has more bytes than upstream.header_bytes, or more than 100 fields",
+        HeadTooLarge = "the head of the upstream's response has more bytes than upstream.header_bytes, or more than 100 fields",
         /// The client left while its body was streamed to the upstream.
-        RequestAborted = "the client left while it sent its body",
+        RequestAborted = "the client closed the connection while it sent its body",
         /// The client stopped sending, or sent too slowly, while its body was streamed.
         RequestTimeout = "the client sent its body too slowly",
         /// The framing of a streamed body is invalid.
@@ -180,7 +180,7 @@ mod tests {
         );
         assert!(!refused.sent);
         let reset = Failure::sent(FailureKind::Reset, "");
-        assert_eq!(reset.to_string(), "the upstream closed the connection before answering");
+        assert_eq!(reset.to_string(), "the upstream closed the connection before responding");
         assert!(reset.sent);
     }
 

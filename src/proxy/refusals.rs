@@ -16,9 +16,9 @@ use crate::response::OwnAnswer;
 pub(super) fn refuse_unknown(mut record: Box<Record>, why: &Unknown, peer: IpAddr) -> Response<Body> {
     let cure = match why {
         Unknown::Key => {
-            "Send the Weir key, token, header or certificate that one names, or set server.allow_unknown_callers."
+            "Send the key, token, header or certificate of a [[callers]] entry, or set server.allow_unknown_callers."
         }
-        Unknown::Token(..) => "Send a token of now, with the claims of a caller.",
+        Unknown::Token(..) => "Send a valid token with the claims of a [[callers]] entry.",
     };
     let answer = OwnAnswer::new(ErrorClass::WeirCallerUnknown, format!("Unknown caller: {why}. {cure}"));
     let kept = ErrorDetail {
@@ -44,22 +44,22 @@ pub(super) fn refuse_body(error: ReadError, record: Box<Record>) -> Response<Bod
         ReadError::Idle | ReadError::TooSlow => answer(
             ErrorClass::RequestTimeout,
             StatusCode::REQUEST_TIMEOUT,
-            "The request's body came too slowly, or stopped coming.",
+            "The request's body arrived too slowly, or stopped arriving.",
         ),
         ReadError::Malformed => answer(
             ErrorClass::BadRequest,
             StatusCode::BAD_REQUEST,
-            "The framing of the request's body is broken.",
+            "The framing of the request's body is invalid.",
         ),
         ReadError::NoRoom => answer(
             ErrorClass::WeirQueueFull,
             StatusCode::TOO_MANY_REQUESTS,
-            "Weir holds as many bytes of waiting requests as server.max_buffered_bytes allows.",
+            "The bodies of waiting requests have reached server.max_buffered_bytes.",
         ),
         ReadError::Aborted => answer(
             ErrorClass::WeirClientClosed,
             StatusCode::REQUEST_TIMEOUT,
-            "The client left while it sent the request's body.",
+            "The client closed the connection while it sent the request's body.",
         ),
     };
     refuse(answer, record)

@@ -284,7 +284,7 @@ impl PricedRequest<'_> {
             code: "websocket_limit".into(),
             ..OwnAnswer::new(
                 ErrorClass::WeirQueueFull,
-                "As many WebSocket connections are open as upstream.websocket.max allows.",
+                "The number of open WebSocket connections has reached upstream.websocket.max.",
             )
         };
         let own = self.proxy.random(|rng| own.retry_after(NEXT_SLOT, rng));

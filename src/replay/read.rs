@@ -46,13 +46,13 @@ pub enum ReadError {
     #[error("the client sends its body too slowly")]
     TooSlow,
     /// The client left, or reset the stream, before the end of the body.
-    #[error("the client left before its body was complete")]
+    #[error("the client closed the connection before its body was complete")]
     Aborted,
     /// The framing is invalid, for example a bad chunk.
     #[error("the body's framing is invalid")]
     Malformed,
     /// The memory budget for bodies is used up.
-    #[error("there is no room for the body")]
+    #[error("the memory for bodies is exhausted")]
     NoRoom,
 }
 

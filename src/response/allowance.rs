@@ -26,8 +26,7 @@ pub fn ceiling(refusal: &CeilingRefusal, rng: &mut fastrand::Rng) -> OwnAnswer {
     let (message, wait) = match refusal {
         CeilingRefusal::TooLate(ceiling, wait) => (
             format!(
-                "This request would have to wait {} for its turn under this caller's ceiling of {} (callers.ceiling), longer than its \
-                 deadline allows.",
+                "This request must wait {} for this caller's ceiling of {} (callers.ceiling), longer than its deadline.",
                 seconds(*wait),
                 words(ceiling)
             ),
@@ -35,14 +34,14 @@ pub fn ceiling(refusal: &CeilingRefusal, rng: &mut fastrand::Rng) -> OwnAnswer {
         ),
         CeilingRefusal::Full(ceiling, wait) => (
             format!(
-                "{} requests of this caller wait for its ceiling of {} (callers.ceiling) already, as many as callers.max_waiting allows.",
+                "{} requests of this caller already wait for its ceiling of {} (callers.ceiling), the maximum of callers.max_waiting.",
                 ceiling.max_waiting,
                 words(ceiling)
             ),
             *wait,
         ),
         CeilingRefusal::Draining => {
-            let message = "This Weir is shutting down, and the request's turn would come too late; another replica will take it.";
+            let message = "This Weir is shutting down, and the request would have to wait too long; another replica can serve it.";
             return OwnAnswer::new(ErrorClass::WeirDraining, message)
                 .retry_after(Duration::from_secs(1), rng);
         }

@@ -27,8 +27,8 @@ pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
         Refused::Deadline { predicted, retry_after } => OwnAnswer::new(
             ErrorClass::WeirDeadline,
             format!(
-                "This request would have to wait {} for its turn under the upstream's limit, longer than its \
-                 deadline allows. Allow it more time, or ask for less at once.",
+                "This request must wait {} for the upstream's limit, longer than its deadline. Allow it more time, or \
+                 send less at once.",
                 seconds(*predicted)
             ),
         )
@@ -36,7 +36,7 @@ pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
         Refused::BreakerOpen { failing_for, next_probe } => OwnAnswer::new(
             ErrorClass::WeirBreakerOpen,
             format!(
-                "The upstream has been failing for {}; Weir asks it again in {}. It is not this request.",
+                "The upstream has been failing for {}; Weir tries it again in {}. The cause is not this request.",
                 seconds(*failing_for),
                 seconds(*next_probe)
             ),
@@ -48,7 +48,7 @@ pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
         Refused::QuotaExhausted(spent) => told(ErrorClass::WeirBillingBlock, spent).final_answer(),
         Refused::Draining => OwnAnswer::new(
             ErrorClass::WeirDraining,
-            "This Weir is shutting down, and the request's turn would come too late; another replica will take it.",
+            "This Weir is shutting down, and the request would have to wait too long; another replica can serve it.",
         )
         .retry_after(Duration::from_secs(1), rng),
     }
@@ -56,12 +56,15 @@ pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
 
 /// The response after an attempt without one.
 pub fn failure(class: ErrorClass, failure: &Failure) -> OwnAnswer {
-    OwnAnswer::new(class, format!("Weir got no answer from the upstream: {failure}."))
+    OwnAnswer::new(class, format!("Weir got no response from the upstream: {failure}."))
 }
 
 /// The response in place of one that was truncated before its content began.
 pub fn cut_before_it_began() -> OwnAnswer {
-    OwnAnswer::new(ErrorClass::StreamCut, "The upstream broke its answer off before anything of it had come.")
+    OwnAnswer::new(
+        ErrorClass::StreamCut,
+        "The upstream closed the connection before any content of its response.",
+    )
 }
 
 /// The upstream's own error, so that callers' handlers of its refusals still work.

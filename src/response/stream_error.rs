@@ -15,9 +15,9 @@ pub fn stream_error(endpoint: Endpoint, status: StatusCode, headers: &HeaderMap,
         let class = headers.get(ERROR_CLASS).and_then(|class| class.to_str().ok());
         let class = class.unwrap_or(ErrorClass::MalformedResponse.as_str());
         let message = if status.is_success() {
-            "The upstream answered a request for a stream with what is none.".to_owned()
+            "The upstream's response to a streaming request is not a stream.".to_owned()
         } else {
-            format!("The upstream answered {status}, in a form that is not the API's.")
+            format!("The upstream responded with {status}, in a format that is not the API's.")
         };
         json!({"message": message, "type": "weir_error", "param": null, "code": class})
     });
@@ -26,7 +26,7 @@ pub fn stream_error(endpoint: Endpoint, status: StatusCode, headers: &HeaderMap,
 
 /// The event in place of a response that was lost to a bug in Weir.
 pub fn panic_event(endpoint: Endpoint) -> Vec<u8> {
-    let own = OwnAnswer::new(ErrorClass::WeirInternal, "Weir failed at this request by a defect of its own.");
+    let own = OwnAnswer::new(ErrorClass::WeirInternal, "A bug in Weir made this request fail.");
     event(endpoint, &json!({"message": own.message, "type": own.kind, "param": null, "code": own.code}))
 }
 

@@ -44,7 +44,7 @@ fn of_path(path: &str) -> Option<&'static str> {
         return Some("its path has a backslash, a semicolon or a raw byte");
     }
     if !escapes(path).all(is_needed) {
-        return Some("its path has escapes of characters that need none, or of a separator");
+        return Some("its path has unnecessary escapes, or escaped separators");
     }
     // `/v1/FILES`, `/V1/files`: unknown to Weir, but files to a server that ignores the case.
     let has_capitals = path.bytes().any(|byte| byte.is_ascii_uppercase());

@@ -65,7 +65,7 @@ impl Rule {
             Self::HostRepeated => "The request has more than one Host header.",
             Self::HostInvalid => "The Host header is not a host and port.",
             Self::HostDiffers => "The Host header differs from the request's authority.",
-            Self::TransferEncoding => "Only the transfer coding `chunked` is known, once.",
+            Self::TransferEncoding => "The only supported Transfer-Encoding is a single `chunked`.",
             Self::Connect => "CONNECT is not supported.",
             Self::Trace => "TRACE is not supported.",
             Self::Target => "The request's target must be a path.",

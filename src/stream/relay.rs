@@ -40,20 +40,20 @@ pub trait Ledger: Send + Unpin + 'static {
 /// The error with which a caller's body is aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aborted {
-    /// The upstream broke off its response.
+    /// The upstream cut its response off.
     Cut,
     /// The upstream stalled.
     Stalled,
-    /// The caller read nothing for too long.
+    /// The client read nothing for too long.
     Unread,
 }
 
 impl fmt::Display for Aborted {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::Cut => "the upstream broke off its answer",
-            Self::Stalled => "the upstream stalled in its answer",
-            Self::Unread => "the client takes none of its answer",
+            Self::Cut => "the upstream cut its response off",
+            Self::Stalled => "the upstream stalled in its response",
+            Self::Unread => "the client does not read its response",
         })
     }
 }
@@ -381,10 +381,10 @@ fn millis(limit: Duration) -> u64 {
 fn error_event(why: Aborted) -> Bytes {
     Bytes::from_static(match why {
         Aborted::Cut => {
-            b"event: error\ndata: {\"error\":{\"message\":\"The upstream broke off this stream; what came before is incomplete.\",\"type\":\"weir_error\",\"param\":null,\"code\":\"stream_cut\"}}\n\n"
+            b"event: error\ndata: {\"error\":{\"message\":\"The upstream cut this stream off; its content is incomplete.\",\"type\":\"weir_error\",\"param\":null,\"code\":\"stream_cut\"}}\n\n"
         }
         Aborted::Stalled | Aborted::Unread => {
-            b"event: error\ndata: {\"error\":{\"message\":\"The upstream stalled in this stream; what came before is incomplete.\",\"type\":\"weir_error\",\"param\":null,\"code\":\"timeout_idle\"}}\n\n"
+            b"event: error\ndata: {\"error\":{\"message\":\"The upstream stalled in this stream; its content is incomplete.\",\"type\":\"weir_error\",\"param\":null,\"code\":\"timeout_idle\"}}\n\n"
         }
     })
 }

@@ -42,9 +42,9 @@ impl Progress {
         let (kind, detail) = if step == Step::Lookup as u8 {
             (FailureKind::Dns, "the look-up took longer than upstream.connect_timeout")
         } else if step == Step::Tcp as u8 {
-            (FailureKind::ConnectTimeout, "its address does not answer")
+            (FailureKind::ConnectTimeout, "its address does not respond")
         } else if step == Step::Proxy as u8 {
-            (FailureKind::ProxyFailed, "its answer took longer than upstream.connect_timeout")
+            (FailureKind::ProxyFailed, "its response took longer than upstream.connect_timeout")
         } else {
             (FailureKind::TlsTimeout, "it accepted the connection and then said too little")
         };

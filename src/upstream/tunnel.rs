@@ -29,7 +29,7 @@ where
     let mut answer = Vec::with_capacity(1024);
     let end = loop {
         if answer.len() >= MAX_ANSWER {
-            return Err(refused("its answer to CONNECT is too long"));
+            return Err(refused("its response to CONNECT is too long"));
         }
         if io.read_buf(&mut answer).await.map_err(|error| broken(&error))? == 0 {
             return Err(refused("it closed the connection after CONNECT"));
@@ -43,10 +43,10 @@ where
         Some(200..=299) => Err(refused("it sent bytes before the tunnel's")),
         Some(407) => Err(Failure::unsent(FailureKind::Proxy, "it asks for another user and password (407)")),
         Some(status @ 400..=499) => {
-            Err(Failure::unsent(FailureKind::Proxy, format!("it answered {status} to CONNECT")))
+            Err(Failure::unsent(FailureKind::Proxy, format!("it responded with {status} to CONNECT")))
         }
         Some(status) => {
-            Err(Failure::unsent(FailureKind::ProxyFailed, format!("it answered {status} to CONNECT")))
+            Err(Failure::unsent(FailureKind::ProxyFailed, format!("it responded with {status} to CONNECT")))
         }
         None => Err(refused("it does not speak HTTP")),
     }
@@ -99,8 +99,8 @@ mod tests {
     async fn says_why_there_is_no_tunnel() {
         for (from_proxy, detail) in [
             ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "user and password (407)"),
-            ("HTTP/1.1 403 Forbidden\r\n\r\n", "it answered 403 to CONNECT"),
-            ("HTTP/1.0 503 No\r\n\r\n", "it answered 503 to CONNECT"),
+            ("HTTP/1.1 403 Forbidden\r\n\r\n", "it responded with 403 to CONNECT"),
+            ("HTTP/1.0 503 No\r\n\r\n", "it responded with 503 to CONNECT"),
             ("HTTP/1.1 200 OK\r\n\r\nSSH-2.0", "bytes before the tunnel's"),
             ("SSH-2.0-OpenSSH\r\n\r\n", "does not speak HTTP"),
             ("HTTP/1.1 200 OK\r\n", "closed the connection"),

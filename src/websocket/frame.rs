@@ -64,12 +64,12 @@ impl Violation {
     /// A description, for a close frame.
     pub const fn what(self) -> &'static str {
         match self {
-            Self::ReservedBit => "a reserved bit is set, and no extension was agreed on",
+            Self::ReservedBit => "a reserved bit is set, but no extension was negotiated",
             Self::Opcode => "a frame with an unknown opcode",
-            Self::Mask => "a frame that is masked by the wrong side",
-            Self::Length => "a frame with a length in a wrong form",
-            Self::Control => "a control frame that is too long or in parts",
-            Self::Order => "fragments of messages out of order",
+            Self::Mask => "a frame with a wrong mask bit",
+            Self::Length => "a frame with an invalid length encoding",
+            Self::Control => "a control frame that is too long or fragmented",
+            Self::Order => "message fragments out of order",
         }
     }
 }

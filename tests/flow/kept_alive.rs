@@ -115,7 +115,7 @@ async fn a_final_failure_is_an_event_in_the_endpoints_form() {
     let (world, asked) = scripted_in(setup, leaked(vec!["|".to_owned()]));
     let answer = world.call(&Call::chat_stream().timeout(60)).await;
     assert!(answer.text().contains("\"code\":\"timeout_response\""), "{}", answer.text());
-    assert!(answer.text().contains("no event of the upstream's stream came in time"), "{}", answer.text());
+    assert!(answer.text().contains("no event of the upstream's stream arrived in time"), "{}", answer.text());
     assert_eq!(asked.load(Ordering::Relaxed), 2, "it is asked for once more");
     assert_eq!(world.metrics.errors.count(ErrorClass::TimeoutResponse), 1);
 }

@@ -231,7 +231,7 @@ impl Exchange {
         match (&state.token, &state.problem) {
             (Some(_), _) => Ok(()),
             (None, Some(problem)) => Err(problem.clone()),
-            (None, None) => Err(NoToken { problem: "no answer in time".to_owned(), lasting: false }),
+            (None, None) => Err(NoToken { problem: "no response in time".to_owned(), lasting: false }),
         }
     }
 

@@ -55,7 +55,7 @@ pub(super) async fn ask(of: &Exchange, connector: Connector) -> Result<Token, No
     let url = of.url.to_string();
     let answering = send(&url, request, connector);
     let answer = clock::timeout_at(asked + TIMEOUT, answering).await;
-    let answer = answer.unwrap_or_else(|_| Err("no answer in time".into())).map_err(temporary)?;
+    let answer = answer.unwrap_or_else(|_| Err("no response in time".into())).map_err(temporary)?;
     let (secret, life) = read(&answer)?;
     Ok(Token { secret, asked, life })
 }
@@ -94,7 +94,10 @@ fn read(answer: &Response<Bytes>) -> Result<(Secret, Duration), NoToken> {
     let body: Option<Answer> = serde_json::from_slice(answer.body()).ok();
     let refused = |why: String, lasting| Err(NoToken { problem: format!("{status}{why}"), lasting });
     let Some(body) = body else {
-        return refused(": the answer is no JSON of a token endpoint".to_owned(), status.is_client_error());
+        return refused(
+            ": the response is not the JSON of a token endpoint".to_owned(),
+            status.is_client_error(),
+        );
     };
     if !status.is_success() {
         // OpenAI's envelope has an object where RFC 6749 has a string.
@@ -112,7 +115,7 @@ fn read(answer: &Response<Bytes>) -> Result<(Secret, Duration), NoToken> {
     let token =
         body.access_token.filter(|token| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()));
     let Some(token) = token else {
-        return refused(": the answer has no access_token that a header may bear".to_owned(), true);
+        return refused(": the response has no access_token that is valid in a header".to_owned(), true);
     };
     // Some endpoints send the number as a string.
     let seconds = body.expires_in.and_then(|life| life.as_f64().or_else(|| life.as_str()?.parse().ok()));
@@ -189,12 +192,12 @@ mod tests {
                 "503 Service Unavailable: temporarily_unavailable",
                 false,
             ),
-            (502, "<html>", "502 Bad Gateway: the answer is no JSON of a token endpoint", false),
-            (200, "{}", "200 OK: the answer has no access_token that a header may bear", true),
+            (502, "<html>", "502 Bad Gateway: the response is not the JSON of a token endpoint", false),
+            (200, "{}", "200 OK: the response has no access_token that is valid in a header", true),
             (
                 200,
                 "{\"access_token\":\"a b\"}",
-                "200 OK: the answer has no access_token that a header may bear",
+                "200 OK: the response has no access_token that is valid in a header",
                 true,
             ),
             (200, "{\"access_token\":\"t\",\"expires_in\":0}", "200 OK: the token's life is over", false),

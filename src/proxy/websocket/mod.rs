@@ -169,7 +169,7 @@ where
             Phase::Stopped => {
                 self.close(
                     CloseCode::ServiceRestart,
-                    "Weir shuts down: the drain's time is over",
+                    "Weir is shutting down: the drain timeout has passed",
                     TunnelEnd::Stopped,
                 );
             }
@@ -216,7 +216,7 @@ where
             if self.draining && self.turns.are_over() && self.turns.down.is_empty() {
                 self.close(
                     CloseCode::ServiceRestart,
-                    "Weir shuts down; another replica goes on",
+                    "Weir is shutting down: reconnect to another replica",
                     TunnelEnd::Stopped,
                 );
                 return Poll::Pending;

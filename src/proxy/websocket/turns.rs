@@ -380,7 +380,7 @@ impl Turns {
 fn draining() -> OwnAnswer {
     OwnAnswer::new(
         ErrorClass::WeirDraining,
-        "This Weir is shutting down, and begins no further turn. Connect again: another replica will take it.",
+        "This Weir is shutting down and accepts no further turns. Reconnect to another replica.",
     )
 }
 
@@ -397,7 +397,7 @@ fn too_many() -> OwnAnswer {
 fn no_memory() -> OwnAnswer {
     OwnAnswer::new(
         ErrorClass::WeirQueueFull,
-        "Weir holds as many bytes of waiting requests as server.max_buffered_bytes allows.",
+        "The bodies of waiting requests have reached server.max_buffered_bytes.",
     )
 }
 
@@ -407,7 +407,7 @@ fn withdrawn() -> OwnAnswer {
         code: "cancelled".into(),
         ..OwnAnswer::new(
             ErrorClass::WeirClientClosed,
-            "The answer was cancelled while it waited for its turn; the upstream never saw it.",
+            "The response was cancelled before Weir sent its request to the upstream.",
         )
     }
 }

@@ -10,11 +10,11 @@ const MOST_HEAD: usize = 4 << 10;
 
 /// The models in a form.
 pub(super) fn in_form(body: &[u8], boundary: &str) -> Result<Names, Unread> {
-    const FRAMING: Unread = "the form's boundary stands where a server may or may not see it";
+    const FRAMING: Unread = "the form's boundary is ambiguous";
     let delimiter = [b"--", boundary.as_bytes()].concat();
     let found: Vec<usize> = memmem::find_iter(body, &delimiter).collect();
     let (Some(&first), Some(&last)) = (found.first(), found.last()) else {
-        return Err("the body is no form");
+        return Err("the body is not a form");
     };
     if !body[..first].trim_ascii().is_empty() {
         return Err(FRAMING);
@@ -28,11 +28,11 @@ pub(super) fn in_form(body: &[u8], boundary: &str) -> Result<Names, Unread> {
         if start == last {
             // Anything but the end could be a truncated part, or another part for a lenient server.
             let closes = inside.strip_prefix(b"--").is_some_and(|rest| rest.trim_ascii().is_empty());
-            return if closes { Ok(names) } else { Err("the form has no end, or something behind it") };
+            return if closes { Ok(names) } else { Err("the form has no end, or data after it") };
         }
         let part = inside.strip_prefix(b"\r\n").and_then(|part| part.strip_suffix(b"\r\n")).ok_or(FRAMING)?;
         let head = memmem::find(&part[..part.len().min(MOST_HEAD)], b"\r\n\r\n");
-        let head = head.ok_or("a part of the form has no head that can be read")?;
+        let head = head.ok_or("a part of the form has an invalid head")?;
         part_names(&part[..head], &part[head + 4..], &mut names)?;
     }
     Err(FRAMING)
@@ -40,7 +40,7 @@ pub(super) fn in_form(body: &[u8], boundary: &str) -> Result<Names, Unread> {
 
 /// Adds the models in one part.
 fn part_names(head: &[u8], value: &[u8], names: &mut Names) -> Result<(), Unread> {
-    const HEAD: Unread = "a part of the form has a head with several readings";
+    const HEAD: Unread = "a part of the form has an ambiguous head";
     let head = str::from_utf8(head).map_err(|_| HEAD)?;
     let mut name = None;
     for line in head.split("\r\n") {
@@ -59,7 +59,7 @@ fn part_names(head: &[u8], value: &[u8], names: &mut Names) -> Result<(), Unread
     let base = name.split('[').next().unwrap_or_default().trim();
     if base.eq_ignore_ascii_case("model") {
         let text = str::from_utf8(&value[..value.len().min(MAX_MODEL + 1)]);
-        names.all.push(text.map_err(|_| "the form's model is no text")?.to_owned());
+        names.all.push(text.map_err(|_| "the form's model is not UTF-8")?.to_owned());
         names.own = true;
     } else if value.trim_ascii_start().first() == Some(&b'{') && base.eq_ignore_ascii_case("session") {
         let within = in_json(value)?;

@@ -43,7 +43,7 @@ pub(super) fn names(headers: &HeaderMap, body: &[u8]) -> Result<Names, Unread> {
     if kind.starts_with("multipart/") {
         let told = kind.matches("boundary").count() == 1 && !kind.contains('\\');
         let boundary = multipart::boundary(headers).filter(|_| told);
-        return in_form(body, boundary.ok_or("the form's boundary can't be read")?);
+        return in_form(body, boundary.ok_or("the form's boundary is invalid")?);
     }
     let essence = kind.split(';').next().unwrap_or_default().trim_end();
     let charset = kind.split_once("charset=").map(|(_, charset)| charset.trim_matches(['"', ' ']));
@@ -56,7 +56,7 @@ pub(super) fn names(headers: &HeaderMap, body: &[u8]) -> Result<Names, Unread> {
 
 /// The models of a JSON object.
 pub(super) fn in_json(text: &[u8]) -> Result<Names, Unread> {
-    const NO_JSON: Unread = "the body is not one JSON object that can be read whole";
+    const NO_JSON: Unread = "the body is not a single valid JSON object";
     if text.trim_ascii_start().first() != Some(&b'{') {
         return Err(NO_JSON);
     }
@@ -154,7 +154,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         // At the top a model must be text: servers could interpret other types differently.
         if self.place == (Place::Model { own: true }) {
-            return Err(A::Error::custom("a model that is no text"));
+            return Err(A::Error::custom("a model that is not a string"));
         }
         while let Some(key) = map.next_key::<Key<'de>>()? {
             match self.under(&key.0) {
@@ -169,7 +169,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let place = match self.place {
-            Place::Model { own: true } => return Err(A::Error::custom("a model that is no text")),
+            Place::Model { own: true } => return Err(A::Error::custom("a model that is not a string")),
             Place::Data => {
                 while list.next_element::<IgnoredAny>()?.is_some() {}
                 return Ok(());
@@ -210,7 +210,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 impl Walk<'_> {
     fn no_text<E: serde::de::Error>(self) -> Result<(), E> {
         match self.place {
-            Place::Model { own: true } | Place::List => Err(E::custom("a model that is no text")),
+            Place::Model { own: true } | Place::List => Err(E::custom("a model that is not a string")),
             Place::Model { own: false } | Place::Top | Place::Below | Place::Data => Ok(()),
         }
     }

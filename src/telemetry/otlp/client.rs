@@ -70,7 +70,7 @@ impl HttpClient for Client {
     {
         Box::pin(async move {
             let until = clock::now() + EXPORT_TIMEOUT;
-            clock::timeout_at(until, self.send(request)).await.map_err(|_| "no answer in time")?
+            clock::timeout_at(until, self.send(request)).await.map_err(|_| "no response in time")?
         })
     }
 }
