@@ -57,7 +57,7 @@ fn replays_as_recorded(log: &std::path::Path) {
         "{text}"
     );
     assert!(text.contains("1,200 requests/min, 480,000 tokens/min"), "{text}");
-    // The time of the probe that finds the outage over is random: the median of five seeds counts.
+    // When the outage is found over is random: the median of five seeds counts.
     let mut replayed: Vec<f64> = (1..=5).map(|seed| replayed_mean(&log, seed)).collect();
     replayed.sort_by(f64::total_cmp);
     assert!((replayed[2] / mean("recorded") - 1.0).abs() < 0.25, "{replayed:?}, {text}");

@@ -11,6 +11,8 @@
 //!
 //! A limiter takes its limit, however much more comes. So there is no trial while less is sent than
 //! half of what was answered well before, and one that comes to send less is in vain.
+//! A run of failures after a few single ones begins no trial: that is an outage, which the breaker
+//! ends sooner.
 
 use std::time::Duration;
 
@@ -25,6 +27,8 @@ use super::rate::Rate;
 /// in twenty fails by chance, eight of 32 do in one look of 6,000; to repeat what fails less often
 /// costs less than a trial.
 const ENOUGH: (u32, u32) = (8, 4);
+/// Failures before the present run that tell it from an outage, in one run or among the last 32.
+const SEVERAL: u32 = ENOUGH.0 / 2;
 /// A trial is judged when this number of failures would be expected at the part before it, and is
 /// in vain when more than a quarter of them came: failures by chance are so few in one of 70.
 const JUDGED: (f64, f64) = (8.0, 2.0);
@@ -55,10 +59,12 @@ pub(super) struct Shedding {
     /// How many outcomes that are.
     seen: u32,
     last: Moment,
-    /// The last failure, whether something that was sent after it was answered well, and whether
-    /// that happened before, within a minute: one time of failing alone is an outage.
+    /// The last failure, and whether something that was sent after it was answered well.
     failure: Moment,
     healed: bool,
+    /// Failures since something was last answered well.
+    run: u32,
+    /// Several failed before that, within a minute: one run of failures alone is an outage.
     again_and_again: bool,
     trial: Option<Trial>,
     not_before: Moment,
@@ -90,6 +96,7 @@ impl Default for Shedding {
             last: Moment::START,
             failure: Moment::START,
             healed: false,
+            run: 0,
             again_and_again: false,
             trial: None,
             not_before: Moment::START,
@@ -190,7 +197,9 @@ impl Shedding {
         self.last = now;
         if has_failed {
             let soon = !now.is_after(self.failure, USUAL_WINDOW);
-            self.again_and_again = soon && (self.again_and_again || self.healed);
+            let several = self.healed && self.run.max(self.failed.count_ones()) >= SEVERAL;
+            self.again_and_again = soon && (self.again_and_again || several);
+            self.run = if self.healed { 1 } else { self.run.saturating_add(1) };
             (self.failure, self.healed) = (now, false);
         } else {
             self.healed |= sent >= self.failure;
@@ -270,6 +279,24 @@ mod tests {
         (0..1500).for_each(|_| busy.send(false, 0.0));
         busy.meets_a_limit();
         assert!(busy.shedding.leads());
+    }
+
+    #[test]
+    fn a_run_of_failures_alone_begins_no_trial() {
+        let mut outage = Sending::new();
+        (0..1500).for_each(|_| outage.send(false, 0.0));
+        for turn in 0..12 {
+            outage.send(turn % 6 == 0, 0.0);
+        }
+        for turn in 0..40 {
+            outage.send(true, 0.0);
+            assert!(!outage.shedding.leads(), "{turn}: nothing was answered well between them");
+        }
+        for _ in 0..4 {
+            outage.send(false, 0.0);
+            outage.send(true, 0.0);
+        }
+        assert!(outage.shedding.leads(), "some are answered well, again and again");
     }
 
     #[test]
