@@ -1,52 +1,50 @@
-//! Line charts as SVG: panels below each other with one time axis, readable on light and on dark
-//! pages.
+//! Line charts as SVG: stacked panels with a common time axis, for light and dark pages.
 
 use std::fmt::Write as _;
 
-/// Width of the picture, its margins, the height of a panel and the space between two, in pixels.
+// Sizes in pixels: the chart's width and margins, a panel's height, and the gap between panels.
 const WIDTH: f64 = 760.0;
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 44.0;
 const PANEL: f64 = 130.0;
 const GAP: f64 = 62.0;
-/// Colors of the series in their order: told apart by people who see no red or no green, and on
-/// both backgrounds.
+/// The colors of the series in order, distinguishable for the color-blind and on both backgrounds.
 const COLORS: [&str; 4] = ["#d95f02", "#1b7fbd", "#7a7a7a", "#8e5cc4"];
 
-/// A picture.
+/// A line chart.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chart {
-    /// The line at its top.
+    /// The title.
     pub title: String,
-    /// Seconds that the time axis spans.
+    /// The length of the time axis, in seconds.
     pub seconds: f64,
-    /// From top to bottom.
+    /// The panels, from top to bottom.
     pub panels: Vec<Panel>,
 }
 
-/// One set of axes.
+/// A panel with its own vertical axis.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Panel {
-    /// What the vertical axis counts.
+    /// The title, which names the vertical axis.
     pub title: String,
     /// The lines.
     pub series: Vec<Series>,
-    /// Spans of time to shade, in seconds, with what happened in them.
+    /// Shaded time intervals, in seconds, with their labels.
     pub shaded: Vec<(f64, f64, &'static str)>,
 }
 
 /// One line.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
-    /// Its name in the legend.
+    /// The name in the legend.
     pub name: String,
-    /// Seconds and values, in the order of time.
+    /// Pairs of seconds and values, in order of time.
     pub points: Vec<(f64, f64)>,
 }
 
 impl Chart {
-    /// The picture as an SVG document.
+    /// Renders the chart as an SVG document.
     pub fn svg(&self) -> String {
         let panels = self.panels.len() as f64;
         let height = TOP + panels * (PANEL + GAP);
@@ -134,7 +132,7 @@ impl Svg {
     }
 }
 
-/// The least of 1, 2 and 5 times a power of ten that is no smaller.
+/// The smallest of 1, 2 and 5 times a power of ten that is at least `least`.
 fn nice_step(least: f64) -> f64 {
     if !(least.is_finite() && least > 0.0) {
         return 1.0;
@@ -159,7 +157,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// A time since the start: `12 s`, `4 min`, `1.5 h`.
+/// Formats a time since the start: `12 s`, `4 min`, `1.5 h`.
 fn span(seconds: f64) -> String {
     match seconds {
         _ if seconds >= 7_200.0 => format!("{} h", (seconds / 360.0).round() / 10.0),
@@ -168,7 +166,7 @@ fn span(seconds: f64) -> String {
     }
 }
 
-/// The text as a part of a document: a caller's name may be anything.
+/// Escapes text for XML, because a caller's name may contain any character.
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {

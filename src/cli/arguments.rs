@@ -1,4 +1,4 @@
-//! The command line, declared.
+//! The definition of the command line.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,33 +19,33 @@ use crate::config::changes::Version;
                   Try it:\n  weir &\n  OPENAI_BASE_URL=http://127.0.0.1:8080/v1 python my_service.py"
 )]
 pub struct Arguments {
-    /// How to run, where no command is given.
+    /// The options of `run`, which is the default command.
     #[command(flatten)]
     pub run: Run,
-    /// What to do instead of running.
+    /// The command.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What `weir` can do.
+/// The commands of `weir`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Run the proxy (the same as no command)
     Run(Run),
-    /// Check a configuration file: every problem at once, with its place, and what each caller may
-    /// do
+    /// Check a configuration file: list every problem with its position, and the rights of each
+    /// caller
     Check(Check),
     /// Explain an error: by class, by the API's code, or from a pasted error body on standard input
     Explain(Explain),
-    /// Print the details that OpenAI support asks for
+    /// Print the details that OpenAI's support needs
     Report(Report),
-    /// Print what the status page shows
+    /// Print the content of the status page
     Status(Status),
-    /// Tell by the exit code whether the running Weir is ready: 0 or 1, for probes
+    /// Exit with 0 if the running Weir is ready, else with 1, for probes
     Health(Health),
-    /// Have the running Weir read its configuration again
+    /// Make the running Weir read its configuration again
     Reload(AdminAccess),
-    /// Print recording rules for Prometheus that turn tokens into costs, from a list of prices
+    /// Print recording rules for Prometheus that compute costs from tokens and a list of prices
     Prices(Prices),
     #[cfg(feature = "simulate")]
     /// Run a simulator of the API, with its limits and its errors
@@ -61,7 +61,7 @@ pub enum Command {
     Schema(Schema),
     /// Print a completion script
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
@@ -82,12 +82,12 @@ pub struct Run {
     /// The address for callers [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// The address for people and Prometheus [default: 127.0.0.1:8081]
+    /// The address of the status page and metrics [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
 }
 
-/// Where a running Weir is asked.
+/// How to reach the running Weir's admin address.
 #[derive(Clone, Debug, Default, Args)]
 pub struct AdminAccess {
     /// The running Weir's configuration file: its admin address and token are used
@@ -101,15 +101,15 @@ pub struct AdminAccess {
 /// Options of `weir health`.
 #[derive(Clone, Debug, Args)]
 pub struct Health {
-    /// Ask only whether the process answers, not whether it takes new work
+    /// Check only whether the process responds, not whether it accepts new work
     #[arg(long)]
     pub live: bool,
-    /// Where to ask.
+    /// How to reach the running Weir's admin address.
     #[command(flatten)]
     pub admin: AdminAccess,
 }
 
-/// A file's name. An empty one comes from a variable that was meant to have a value.
+/// A parser of file names that rejects an empty one, which comes from an unset variable.
 fn file() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
     let named = |name: OsString| {
         let empty = "it is empty; give --config or WEIR_CONFIG a file, or unset WEIR_CONFIG";
@@ -118,7 +118,7 @@ fn file() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(named)
 }
 
-/// A version, as `0.2` or `0.2.1`.
+/// Parses a version, such as `0.2` or `0.2.1`.
 fn version(text: &str) -> Result<Version, &'static str> {
     Version::parse(text).ok_or("write a version, such as 0.1.0")
 }
@@ -128,13 +128,13 @@ fn version(text: &str) -> Result<Version, &'static str> {
 pub struct Check {
     /// The file
     pub file: PathBuf,
-    /// Don't look up secrets, certificates and other files that it refers to
+    /// Don't read the secrets, certificates and other files that it refers to
     #[arg(long)]
     pub without_secrets: bool,
-    /// Print the whole configuration as Weir understood it, secrets by reference
+    /// Print the whole effective configuration, secrets by reference
     #[arg(long)]
     pub print: bool,
-    /// Name the keys that changed since this version
+    /// List the keys that changed since this version
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub against: Option<Version>,
 }
@@ -142,15 +142,15 @@ pub struct Check {
 /// Options of `weir prices`.
 #[derive(Clone, Debug, Args)]
 pub struct Prices {
-    /// The list, TOML: `currency`, and for each of `[[models]]` what a million tokens of `input`,
-    /// `cached` and `output` cost
+    /// The list, TOML: `currency`, and in each of `[[models]]` the prices of a million tokens of
+    /// `input`, `cached` and `output`
     pub file: PathBuf,
 }
 
 /// Options of `weir explain`.
 #[derive(Clone, Debug, Args)]
 pub struct Explain {
-    /// An error class, a code of the API or a status; without one, an error body is read from
+    /// An error class, a code of the API or a status; without it, an error body is read from
     /// standard input
     pub code: Option<String>,
 }
@@ -158,9 +158,9 @@ pub struct Explain {
 /// Options of `weir report`.
 #[derive(Clone, Debug, Args)]
 pub struct Report {
-    /// Which failure; without it, all that are kept are listed
+    /// The id of a failure; without it, the kept failures are listed
     pub id: Option<String>,
-    /// Where to ask.
+    /// How to reach the running Weir's admin address.
     #[command(flatten)]
     pub admin: AdminAccess,
 }
@@ -171,14 +171,14 @@ pub struct Status {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Print it again after this number of seconds
+    /// Repeat at this interval, in seconds
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub watch: Option<u64>,
-    /// How wide the terminal is, as shells say it
+    /// The width of the terminal
     #[arg(long, env = "COLUMNS", hide = true)]
     pub columns: Option<String>,
-    /// Where to ask.
+    /// How to reach the running Weir's admin address.
     #[command(flatten)]
     pub admin: AdminAccess,
 }
@@ -186,7 +186,7 @@ pub struct Status {
 /// Options of `weir schema`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Schema {
-    /// Print config/reference.toml instead: every key with its doc, default and range
+    /// Print config/reference.toml instead: every key with its description, default and range
     #[arg(long)]
     pub reference: bool,
 }

@@ -11,9 +11,9 @@ use crate::config::{self, Config, render};
 use crate::openai::Endpoint;
 use crate::rights::{Access, Right, Rights};
 
-/// Callers in one table.
+/// The maximum number of callers in one table.
 const ABREAST: usize = 6;
-/// The width of the endpoints' column.
+/// The width of the endpoints' column, in characters.
 const WIDEST: usize = 18;
 
 pub(super) fn check(options: &Check, terminal: &mut Terminal) -> Result<(), Failure> {

@@ -60,7 +60,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, terminal: &mut Termin
         }
     };
     let code = match perform(arguments, terminal) {
-        Ok(()) => match terminal.problem().map(|error| format!("standard output is not whole: {error}")) {
+        Ok(()) => match terminal.problem().map(|error| format!("standard output is incomplete: {error}")) {
             None => return ExitCode::SUCCESS,
             Some(message) => {
                 terminal.error(&message);

@@ -1,7 +1,7 @@
 //! `weir prices`: recording rules for Prometheus from the operator's list of prices.
 //!
-//! Weir counts tokens and knows no prices: they change, and each company has its own. The rules
-//! multiply both, so that a dashboard shows costs by caller and model.
+//! Weir counts tokens but has no prices: they change, and each company has its own. The rules
+//! multiply both, so that a dashboard can show costs by caller and model.
 
 use std::fmt::Write as _;
 

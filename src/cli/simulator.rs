@@ -9,7 +9,7 @@ use super::{Failure, runtime};
 use crate::app::signals;
 use crate::simulate::{self, Args};
 
-/// The time that responses under way have after an interrupt.
+/// The time limit for responses in flight after an interrupt.
 const GRACE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(arguments: &Args, terminal: &mut Terminal) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! Standard output and standard error, as a parameter.
+//! Standard output and standard error, passed as a parameter.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -53,7 +53,7 @@ impl Terminal {
         }
     }
 
-    /// Why standard output is incomplete, unless its reader closed it.
+    /// The error that made standard output incomplete, unless its reader closed it.
     pub fn problem(&self) -> Option<&io::Error> {
         self.problem.as_ref()
     }
@@ -61,7 +61,7 @@ impl Terminal {
     /// Writes a message to standard error, ended by a line break.
     pub fn error(&mut self, text: &str) {
         let line = format!("{}\n", text.trim_end());
-        // There is no place to report this failure.
+        // This failure can't be reported.
         let _unwritten = self.err.write_all(line.as_bytes()).and_then(|()| self.err.flush());
     }
 
@@ -69,7 +69,7 @@ impl Terminal {
     /// else as a new line.
     pub fn progress(&mut self, text: &str) {
         let line = if self.watched { format!("\r\x1b[K{text}") } else { format!("{text}\n") };
-        // There is no place to report this failure.
+        // This failure can't be reported.
         let _unwritten = self.err.write_all(line.as_bytes()).and_then(|()| self.err.flush());
     }
 

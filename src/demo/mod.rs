@@ -37,23 +37,23 @@ use workload::{CALLERS, Job, Scale};
 /// Runs the same work without and with Weir against the simulator, side by side.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// What jobs, answers and faults are drawn from: equal seeds give equal work
+    /// The seed of jobs, responses and faults: equal seeds give equal work
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub seed: u64,
-    /// Less work and a shorter outage: about 20 s in all
+    /// Run less work and a shorter outage, about 20 s in all
     #[arg(long)]
     pub quick: bool,
-    /// Plain lines, on a terminal too
+    /// Print plain lines, even on a terminal
     #[arg(long)]
     pub plain: bool,
-    /// Also draw both runs into this file, as SVG
+    /// Also write a chart of both runs to this file, as SVG
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
     /// Write the log of the run through Weir to this file, for weir what-if
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<PathBuf>,
-    /// The number of Weirs that share the limits through a Redis of the demo's own, each before a
-    /// part of the services
+    /// The number of Weirs that share the limits through the demo's own Redis, each for a part of
+    /// the services
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
     pub replicas: u8,
 }

@@ -70,7 +70,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// The scale that the README shows: about 17 s at best.
+    /// The scale of the README, with an ideal duration of about 17 s.
     pub const FULL: Self = Self {
         jobs: 260,
         too_large: 3,
@@ -165,9 +165,9 @@ pub(super) fn simulator_settings(scale: &Scale, seed: u64) -> Settings {
     }
 }
 
-/// The least time for all jobs with full knowledge of limits, outage and future: each is sent once,
-/// in the order of arrival, as early as the limits allow, never during the outage, and takes the
-/// usual time.
+/// The minimum duration of all jobs, given full knowledge of the limits and the outage. Each job is
+/// sent once, in order of arrival, as early as the limits allow and not during the outage, and
+/// takes the median latency.
 pub fn ideal(jobs: &[Job], scale: &Scale) -> Duration {
     let request = Duration::from_mins(1).as_secs_f64() / REQUESTS_PER_MINUTE as f64;
     let token = Duration::from_mins(1).as_secs_f64() / TOKENS_PER_MINUTE as f64;

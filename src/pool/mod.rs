@@ -1,4 +1,4 @@
-//! The identity of a pool's upstreams, and the owners of objects among them.
+//! The ids of a pool's upstreams, and which upstream owns each object.
 
 mod names;
 mod object_ids;

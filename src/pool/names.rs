@@ -1,13 +1,13 @@
-//! The numbers of upstreams. A number is assigned once per name and never reused, so that a reload
-//! keeps the knowledge about an upstream.
+//! The ids of upstreams. An id is assigned once per name and never reused, so that a reload keeps
+//! what is known about an upstream.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// The most names that a process numbers, over all its reloads; further ones share one number,
-/// which has no name.
+/// The maximum number of names over the life of the process. Further upstreams share one id, which
+/// has no name.
 const MOST: u16 = 4096;
 
-/// The number of an upstream, in the order in which names were first seen.
+/// The id of an upstream, in the order in which names were first seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpstreamId(pub u16);
 
@@ -19,7 +19,7 @@ impl Names {
     /// The name of the upstream outside of a pool.
     pub const THE_ONE: &'static str = "upstream";
 
-    /// The number of the upstream with this name; a new name gets a new number.
+    /// The id of the upstream with this name. A new name gets a new id.
     pub fn id(&self, name: &str) -> UpstreamId {
         let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let place = names.iter().position(|known| **known == *name).unwrap_or(names.len());
@@ -34,7 +34,7 @@ impl Names {
         }
     }
 
-    /// The name of the upstream with this number.
+    /// The name of the upstream with this id.
     pub fn name(&self, id: UpstreamId) -> Option<Arc<str>> {
         let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
         names.get(usize::from(id.0)).cloned()

@@ -1,5 +1,5 @@
-//! The owners of objects among the upstreams, learned from responses: bounded, the oldest are
-//! evicted first.
+//! Which upstream owns each object, learned from responses. Bounded: the oldest entries are
+//! evicted.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -10,7 +10,7 @@ use foldhash::quality::RandomState;
 use super::UpstreamId;
 use super::object_ids::{ObjectIds, reference};
 
-/// The ids in one half of the memory. Both halves hold 262,144 ids, in at most 8 MiB.
+/// The capacity of one half, in ids. Both halves hold 262,144 ids, in at most 8 MiB.
 const HALF: usize = 1 << 17;
 
 /// The owners of objects, by the hash of the object's id.

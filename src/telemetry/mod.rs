@@ -40,7 +40,7 @@ pub struct Settings {
     pub json: bool,
     /// Whether text may be colored, because the output is a terminal.
     pub color: bool,
-    /// Most lines waiting to be written; further ones are dropped and counted.
+    /// The capacity of the queue, in lines. Further lines are dropped and counted.
     pub queue: usize,
 }
 

@@ -1,6 +1,6 @@
 //! Masks the parts of an error message that may echo a prompt, a key or an address.
 
-/// Most characters of a message that are kept.
+/// The maximum length of a message, in characters.
 pub const MAX_MESSAGE: usize = 512;
 
 /// Replaces masked text.

@@ -1,5 +1,5 @@
-//! Writes log lines in a separate thread: a slow disk or blocked pipe loses lines, which are
-//! counted, but never delays a request.
+//! Writes log lines in a separate thread, so that a slow disk or a blocked pipe never delays a
+//! request. It may drop lines, which are counted.
 
 use std::io;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Time to write the last lines when the process ends.
+/// The time limit for writing the last lines when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(2);
-/// Most bytes that are combined into one write.
+/// The maximum size of one write, in bytes.
 const BATCH: usize = 64 * 1024;
-/// Time for which the thread collects lines after the first. Waking it and writing separately for
-/// each line would cost half as much as the request itself.
+/// The time for which the thread collects lines after the first. A wake-up and a write for each
+/// line would cost half as much as the request itself.
 pub(super) const COLLECT_TIME: Duration = Duration::from_millis(10);
 
 /// Starts the thread. Lines enter through the queue; the guard writes the last ones.

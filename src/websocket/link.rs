@@ -8,11 +8,11 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-/// Most bytes of one read.
+/// The maximum size of one read, in bytes.
 const READ: usize = 16 << 10;
-/// Queued bytes beyond which nothing more is read for this connection.
+/// The size of the queue, in bytes, at which reading for this connection pauses.
 const FULL: usize = 64 << 10;
-/// Most chunks of one write.
+/// The maximum number of chunks in one write.
 const PIECES: usize = 16;
 
 /// A connection with a queue of outgoing bytes. Its read buffer is allocated only while it contains

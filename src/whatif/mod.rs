@@ -46,13 +46,13 @@ pub struct Args {
     /// A caller's share relative to others; repeat for each
     #[arg(long, value_name = "CALLER=N", value_parser = weight)]
     pub weight: Vec<(String, u32)>,
-    /// Weirs that share the limits evenly
+    /// The number of Weirs that share the limits evenly
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub replicas: Option<u16>,
-    /// Replicas that wrote the log, where it has the lines of several
+    /// The number of replicas that wrote the log
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub recorded_replicas: u16,
-    /// The scope to replay, as the log names it [default: the one whose requests waited longest]
+    /// The scope to replay, by its name in the log [default: the one whose requests waited longest]
     #[arg(long, value_name = "NAME")]
     pub scope: Option<String>,
     /// How the API enforces its limits, as for weir simulate [default: as the recording shows]
@@ -64,7 +64,7 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Also write a picture of who waited when to this file
+    /// Also write a chart of the waiting requests to this file, as SVG
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 }
@@ -105,7 +105,7 @@ pub struct Answer {
     seconds: f64,
     /// The recording, and one column for each replay.
     columns: Vec<Column>,
-    /// The conclusions.
+    /// The conclusions as sentences.
     sentences: Vec<String>,
     #[serde(skip)]
     outages: Vec<(f64, f64)>,

@@ -7,9 +7,9 @@ use crate::simulate::limiter::{Depth, Dimension, Joint, Shape};
 
 use super::recording::{End, Recording, nanos};
 
-/// The least wait, in seconds, that counts as a wait for a limit.
+/// The minimum wait, in seconds, that counts as a wait for a limit.
 pub(super) const SHORT: f32 = 0.05;
-/// The least assumed depth of a bucket.
+/// The minimum depth of a bucket, in seconds, that is assumed.
 const SHALLOWEST: f64 = 1.0;
 
 /// The limits, weights and replicas of one replay.
@@ -18,7 +18,7 @@ pub(super) struct Plan {
     /// The limits and the times from which they apply, in the order of [`Dimension::ALL`].
     pub(super) limits: Vec<(Moment, [Option<u64>; 4])>,
     pub(super) shape: Shape,
-    /// Whether the upstream reports its limits; else the configuration states them.
+    /// Whether the upstream reports its limits. Otherwise they are configured.
     pub(super) told: bool,
     pub(super) in_flight: Option<u32>,
     /// The weight of each caller, if it differs from the recorded one.

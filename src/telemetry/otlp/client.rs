@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::exporter::EXPORT_TIMEOUT;
 use crate::{clock, http_client};
 
-/// Largest response of a collector, in bytes.
+/// The maximum size of a collector's response, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
 pub(super) struct Client {

@@ -32,9 +32,9 @@ use super::span::Span;
 use super::trace::{RequestTrace, SpanId, TraceContext};
 use crate::clock;
 
-/// Most spans of one message.
+/// The maximum number of spans in one message.
 const BATCH: usize = 512;
-/// Time to send the last spans when the process ends.
+/// The time limit for sending the last spans when the process ends.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// The export settings.
@@ -52,7 +52,7 @@ pub struct Settings {
     pub sample: f64,
     /// Interval between two messages.
     pub interval: Duration,
-    /// Most spans waiting to be sent; further ones are dropped.
+    /// The capacity of the queue, in spans. Further spans are dropped.
     pub max_queued: usize,
 }
 

@@ -71,7 +71,8 @@ impl World<'_> {
         }
     }
 
-    /// Gives each machine an even part, and tells it how much the others sent in the last interval.
+    /// Gives each machine an even part, and reports to it the amounts that the others sent in the
+    /// last interval.
     pub(super) fn share(&mut self, sent: &[(f64, f64)]) {
         let seconds = EXCHANGE.as_secs_f64();
         let rates: Vec<(f64, f64)> = (sent.iter().zip(&self.sent))

@@ -50,10 +50,10 @@ enum Event {
 /// A request under way.
 struct Call {
     machine: u16,
-    /// When it entered the queue for its present attempt.
+    /// When it entered the queue for its current attempt.
     asked: Moment,
     key: Option<Key>,
-    /// When its present attempt was sent.
+    /// When its current attempt was sent.
     sent: Moment,
     attempt: Option<Attempt>,
     answer: Answer,
