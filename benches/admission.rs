@@ -1,7 +1,7 @@
-//! What an admission decision costs, with 100,000 requests of 1,000 callers waiting and with none.
+//! The cost of an admission decision, with 100,000 waiting requests of 1,000 callers and with none.
 //!
-//! `admission --count NAME TIMES` runs one loop TIMES times and nothing else: what `valgrind
-//! --tool=callgrind` counts of two lengths of it, subtracted, is a figure that no noise moves.
+//! `admission --count NAME TIMES` only runs one loop TIMES times. The difference between the
+//! instructions that `valgrind --tool=callgrind` counts for two values of TIMES has no noise.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ struct Crowd {
     machine: Machine<u32>,
     now: Moment,
     arrived: u32,
-    /// What waits, by the number that wakes it.
+    /// The waiting requests, by the number that wakes each.
     keys: Vec<Option<Key>>,
     free: Vec<u32>,
     wake: Vec<u32>,
@@ -75,7 +75,7 @@ impl Crowd {
         }
     }
 
-    /// Another request of the next caller comes, and leaves what wakes it. Returns its number.
+    /// Enqueues a request of the next caller. Returns its number.
     fn enqueue(&mut self) -> Option<u32> {
         self.arrived += 1;
         let caller = u16::try_from(self.arrived * 7 % u32::from(CALLERS)).unwrap_or(0);
@@ -99,7 +99,7 @@ impl Crowd {
         }
     }
 
-    /// The next one's moment comes. Returns the numbers of those that may go.
+    /// Advances to the next admission. Returns the numbers of the admitted requests.
     fn grant(&mut self) -> impl Iterator<Item = u32> + use<'_> {
         self.now = self.machine.due().max(self.now);
         self.machine.pump(self.now, &mut self.wake);
@@ -116,10 +116,10 @@ impl Crowd {
     }
 }
 
-/// A scope that nobody waits in: the way of every request while the limits have room.
+/// A scope without waiting requests.
 struct Calm {
     scopes: Scopes,
-    /// Whether the headers tell when the limit is full again, and with it the shape.
+    /// Whether the headers have the reset time, which shows the limit's shape.
     resets: bool,
     calls: u64,
 }
@@ -149,7 +149,7 @@ impl Calm {
 
     fn with(settings: Settings, resets: bool) -> Self {
         let mut calm = Self { scopes: Scopes::new(settings, 1), resets, calls: 0 };
-        // The first answers teach the limits.
+        // The first responses report the limits.
         for _ in 0..1000 {
             calm.call();
         }
@@ -182,7 +182,7 @@ impl Calm {
 
     fn report(&self) -> HeadReport {
         let dimension = |limit: u64| {
-            // Used differently each time, as the proof of a bucket asks for.
+            // A different level each time, so that the limit is recognized as a bucket.
             let used = limit / 1000 * (1 + self.calls % 8);
             let reset = Duration::from_secs_f64(used as f64 * 60.0 / limit as f64);
             LimitReport { limit, remaining: limit - used, reset: self.resets.then_some(reset) }
@@ -321,7 +321,7 @@ fn count(name: &str, times: u32) {
         "enqueue-and-cancel" => {
             spent_on("cancel", u64::from(times), &mut Crowd::new());
         }
-        // The queue is filled up again after each thousand: an enqueue is in it too.
+        // The queue is refilled after each thousand, so this includes an enqueue.
         "grant-and-claim" => {
             spent_on("claim", u64::from(times), &mut Crowd::new());
         }

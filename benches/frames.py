@@ -1,8 +1,8 @@
-"""What a WebSocket frame costs that Weir reads, beside one that it relays unread.
+"""The cost of a WebSocket frame that Weir parses, compared with one that it relays unparsed.
 
     python3 benches/frames.py [SECONDS]       (10; needs a release build, or WEIR_BIN)
 
-Sessions get the events of their turns one by one, as the API sends them: in `bypass` mode Weir relays bytes, in `enforce` mode it reads each
+Sessions get the events of their turns one by one, as the API sends them: in `bypass` mode Weir relays bytes, in `enforce` mode it parses each
 frame, finds its turn and counts it. Compares the processor time of the process per frame, of both modes in turns, three times each, and
 ends with 1 if reading costs more than 1.5 times as much as the blind relay.
 """

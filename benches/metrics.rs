@@ -1,4 +1,4 @@
-//! What counting costs a request, and what a scrape costs at the stated worst case.
+//! The cost of counting a request, and of a scrape in the documented worst case.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! What reading the wire costs: the request peek, the stream scanner, classification, limit
-//! headers.
+//! The cost of parsing: the request peek, the stream scanner, classification and limit headers.
 //!
 //! `cargo bench --bench wire`
 

@@ -1,5 +1,4 @@
-//! What the operating system says that processes and processors used: `/proc`, read at the edges of
-//! a window.
+//! The resources used by processes and processors, from `/proc` at the start and end of a window.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -23,7 +22,7 @@ impl Usage {
     }
 }
 
-/// Where one processor's time went.
+/// The time of one processor, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct ProcessorTime {
     /// Exact; what is counted as busy is sampled at ticks, and misses work that timers start.
@@ -31,17 +30,17 @@ pub(crate) struct ProcessorTime {
     pub(crate) stolen_us: f64,
 }
 
-/// Everything at one edge of a window.
+/// A snapshot at the start or end of a window.
 pub(crate) struct Snapshot {
     pub(crate) at: u64,
     pub(crate) trees: BTreeMap<String, Usage>,
     pub(crate) processors: Vec<ProcessorTime>,
-    /// Every process of the machine, to name the one that disturbed a run.
+    /// All processes of the machine, to find one that disturbed a run.
     everyone: HashMap<u32, (String, f64)>,
 }
 
-/// Which edge: the walk over all processes, which takes a millisecond or two, stays outside of the
-/// window.
+/// Whether this is the start or the end: the walk over all processes, which takes a millisecond or
+/// two, is outside of the window.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Edge {
     Start,
@@ -82,7 +81,7 @@ impl Snapshot {
 pub(crate) fn tree(root: u32) -> Result<Usage> {
     let mut sum = Usage::default();
     for pid in descendants(root) {
-        // A child that ended between the walk and here is in its parent's account.
+        // A child that has ended since the walk is counted in its parent.
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
         let Some(stat) = ProcessStat::parse(&stat) else { continue };
         sum.user_us += stat.user_us;
@@ -110,7 +109,7 @@ pub(crate) fn descendants(root: u32) -> Vec<u32> {
     found
 }
 
-/// The part of `pause` that the busiest processor spends on anything.
+/// The fraction of `pause` in which the busiest processor is busy.
 pub(crate) fn busiest_share(pause: Duration) -> f64 {
     let read = || processors(&fs::read_to_string("/proc/stat").unwrap_or_default());
     let (before, started) = (read(), monotonic::nanos());

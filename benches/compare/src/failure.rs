@@ -1,9 +1,9 @@
-//! Why a part of the harness cannot go on, in words for the person who runs it.
+//! Errors of the harness, with a message for the user.
 
 use std::fmt;
 use std::io;
 
-/// One sentence; it stands in the table where a figure would.
+/// One sentence, shown in the table instead of a figure.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 
@@ -27,7 +27,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Says what was being done when something failed.
+/// Adds the failed action to an error.
 pub(crate) trait While<T> {
     fn doing(self, what: impl fmt::Display) -> Result<T>;
 }

@@ -18,8 +18,7 @@ impl Histogram {
         self.count += 1;
     }
 
-    /// The middle of the bucket below which the share `quantile` of the values lies; `None` without
-    /// values.
+    /// The middle of the bucket that contains the quantile; `None` without values.
     pub(crate) fn quantile(&self, quantile: f64) -> Option<f64> {
         let target = quantile * self.count as f64;
         let mut seen = 0;

@@ -1,4 +1,4 @@
-//! Single requests over a blocking socket: is it there, and what does it use before the load comes.
+//! Single requests over a blocking socket, to check a proxy before the load.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

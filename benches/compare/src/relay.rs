@@ -1,4 +1,4 @@
-//! The floor: a relay that copies bytes both ways and looks at none of them.
+//! The baseline: a relay that copies bytes in both directions without parsing them.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a load generator hands to the run that started it: named values, one a line.
+//! The report of a load generator to its run: named values, one per line.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,5 +1,4 @@
-//! The least of HTTP/1.1 that a load generator and a static upstream need: where a message ends,
-//! and its body's bytes.
+//! A minimal HTTP/1.1 parser for the load generator and the upstream: message ends and bodies.
 
 use crate::failure::{Failure, Result};
 

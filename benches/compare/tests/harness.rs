@@ -1,5 +1,4 @@
-//! The harness against what it must notice: each test starts the real program for a fraction of a
-//! second.
+//! Tests that the harness detects faults. Each starts the real program for a fraction of a second.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -15,7 +15,7 @@ pub(super) struct Client {
     answers: MessageReader,
     /// Bytes of a request that the socket didn't take yet.
     pending: Vec<u8>,
-    /// When its request under way was meant to start; 0 when there is none or it doesn't count.
+    /// The scheduled start of its current request; 0 if there is none or it doesn't count.
     pub(super) started: u64,
 }
 
@@ -39,7 +39,7 @@ impl Client {
         Ok(())
     }
 
-    /// Goes on with a request that was written in part.
+    /// Continues a partly written request.
     pub(super) fn flush(&mut self) -> Result<()> {
         if self.pending.is_empty() {
             return Ok(());
@@ -48,7 +48,7 @@ impl Client {
         self.send(&rest)
     }
 
-    /// Reads what `event` announces; the answer, once it is whole.
+    /// Reads the available data. Returns the response when it is complete.
     pub(super) fn read(
         &mut self,
         event: &Event,

@@ -1,4 +1,4 @@
-//! Saturation: as many requests as the target answers, over a fixed number of connections.
+//! Saturation: a closed loop over a fixed number of connections.
 
 use std::fmt::Write as _;
 

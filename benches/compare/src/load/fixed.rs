@@ -1,5 +1,4 @@
-//! A fixed rate: requests start when they are meant to, and wait here when all connections are
-//! taken.
+//! A fixed rate: requests start on schedule, and wait here while all connections are in use.
 
 use std::collections::VecDeque;
 
@@ -38,8 +37,7 @@ pub(super) fn run(options: &Options) -> Result<Report> {
     load.drive_until(monotonic::nanos() + nanos(options.warm_up))?;
 
     let window = Window::open(&options.common)?;
-    // Requests that were meant to start while the processes were read are late by the harness's
-    // fault.
+    // Requests scheduled while the processes were read are late because of the harness.
     load.next_start = monotonic::nanos();
     load.counted_from = load.next_start;
     let (before, end) = (load.answers, window.opened_at() + nanos(options.seconds));
@@ -65,12 +63,12 @@ struct OpenLoop<'a> {
     timer: PreciseTimer,
     clients: Vec<Client>,
     idle: VecDeque<usize>,
-    /// When the requests that wait for a connection were meant to start.
+    /// The scheduled starts of the requests that wait for a connection.
     late: VecDeque<u64>,
     requests: Vec<Vec<u8>>,
     next: usize,
     next_start: u64,
-    /// Latencies count for requests meant to start between these.
+    /// Latencies count for requests scheduled between these.
     counted_from: u64,
     counted_until: u64,
     answers: u64,
@@ -109,7 +107,7 @@ impl<'a> OpenLoop<'a> {
         Ok(())
     }
 
-    /// Waits for the answers to requests that were meant to start in the window.
+    /// Waits for the responses to requests scheduled in the window.
     fn finish(&mut self) -> Result<()> {
         let give_up = monotonic::nanos() + self.options.common.patience * SECOND;
         while self.idle.len() < self.clients.len() || !self.late.is_empty() {

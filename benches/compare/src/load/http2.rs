@@ -1,7 +1,7 @@
-//! What requests that wait over HTTP/2 cost in memory, many on a connection.
+//! The memory of waiting requests over HTTP/2, many on a connection.
 //!
-//! As much of HTTP/2 (RFC 9113) as that takes: requests go out, and nothing may come back but what
-//! keeps a connection alive.
+//! It implements the necessary part of HTTP/2 (RFC 9113): it sends requests, and accepts only the
+//! frames that keep a connection alive.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -33,7 +33,7 @@ pub(crate) struct Options {
 
 pub(super) fn run(options: &Options) -> Result<Report> {
     let common = &options.common;
-    // What a process sets up once, at its first requests, is not a request's.
+    // One-time setup at the first requests does not count.
     probe::ask(common.target, 200, common.patience())?;
     thread::sleep(Duration::from_millis(300));
     let before = Resident::now(common)?;
@@ -167,7 +167,7 @@ impl Connection {
         self.socket.write_all(&frame).doing("load generator cannot write")
     }
 
-    /// Everything may still wait: fails when a request was answered, or the connection is over.
+    /// Fails if a request was answered or the connection has ended.
     fn require_held(&mut self) -> Result<()> {
         self.socket.set_nonblocking(true)?;
         loop {
@@ -178,7 +178,7 @@ impl Connection {
         }
     }
 
-    /// Reads what there is; false when there is nothing and the socket doesn't wait for it.
+    /// Reads the available data; false if there is none.
     fn read_more(&mut self) -> Result<bool> {
         let mut scratch = [0; 16 * 1024];
         let bytes = match self.socket.read(&mut scratch) {
@@ -255,8 +255,7 @@ mod tests {
         assert!(memchr::memmem::find(&request.head, b"\x03x-a\x01b").is_some());
     }
 
-    /// A server that sends `answer` once it has the preface; says what became of a request that
-    /// should have been held.
+    /// A server that sends `answer` after the preface. Returns the result of a held request.
     fn hold_before(answer: &'static [u8]) -> Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -271,7 +270,7 @@ mod tests {
         let mut connection = Connection::open(address, Duration::from_secs(5))?;
         let request = Request { head: Vec::new(), body: vec![0; FIRST_WINDOW] };
         connection.send(&request)?;
-        // More than the first window: it waits for what the server allows, and hears whatever comes
+        // More than the initial window: it waits for a window update, and handles other frames
         // before.
         let sent = connection.send(&Request { head: Vec::new(), body: vec![0; 10] });
         let held = sent.and_then(|()| connection.require_held());

@@ -1,4 +1,4 @@
-//! What connections and waiting requests cost in memory.
+//! The memory of idle connections and waiting requests.
 
 use std::thread;
 use std::time::Duration;
@@ -21,8 +21,7 @@ pub(crate) struct Options {
     common: Common,
     #[arg(long, default_value_t = 1_000)]
     connections: usize,
-    /// Each connection's request is one that the upstream never answers, instead of one that it did
-    /// answer.
+    /// Whether each connection's request is one that the upstream never answers.
     #[arg(long)]
     waiting: bool,
     /// Seconds to hold before the memory is read.
@@ -32,7 +31,7 @@ pub(crate) struct Options {
 
 pub(super) fn run(options: &Options) -> Result<Report> {
     let common = &options.common;
-    // What a process sets up once, at its first requests, is not a connection's.
+    // One-time setup at the first requests does not count.
     probe::ask(common.target, 200, common.patience())?;
     thread::sleep(Duration::from_millis(300));
     let before = Resident::now(common)?;

@@ -1,5 +1,4 @@
-//! The load generator: it must cost far less than any proxy, and it fails loudly at the first wrong
-//! answer.
+//! The load generator. It must cost far less than any proxy, and fails at the first wrong response.
 
 mod client;
 mod closed;
@@ -22,21 +21,21 @@ use crate::wire::Message;
 /// A shape of load.
 #[derive(Subcommand)]
 pub(crate) enum Shape {
-    /// Each connection sends its next request when it has its answer.
+    /// Each connection sends its next request after its response.
     Closed(closed::Options),
-    /// A fixed number of requests a second, whatever the answers do; latencies count from when a
-    /// request was meant to start.
+    /// A fixed number of requests a second, independent of responses; latencies count from a
+    /// request's scheduled start.
     Fixed(fixed::Options),
     /// Long streams; each event says when the upstream sent it.
     Streams(streams::Options),
-    /// Keep-alive connections that did one request each, or requests that are never answered: what
-    /// they cost in memory.
+    /// The memory of keep-alive connections that served one request each, or of requests that are
+    /// never answered.
     Idle(idle::Options),
-    /// Requests that are never answered, many on an HTTP/2 connection: what they cost in memory.
+    /// The memory of requests that are never answered, many on an HTTP/2 connection.
     Http2(http2::Options),
 }
 
-/// What all shapes need to know.
+/// The options of all shapes.
 #[derive(Args)]
 struct Common {
     #[arg(long)]
@@ -128,7 +127,7 @@ impl Window {
         self.start.at
     }
 
-    /// Writes what every process and processor used since.
+    /// Writes the use of every process and processor since then.
     fn close(self, report: &mut Report) -> Result<()> {
         let end = Snapshot::take(&self.watched, Edge::End)?;
         let elapsed_us = (end.at - self.start.at) as f64 / 1e3;

@@ -1,5 +1,5 @@
-//! Many slow streams: what a proxy adds to each event's way, and that it changes, loses and repeats
-//! none.
+//! Many slow streams: the latency that a proxy adds to each event, and that no event is changed,
+//! lost or repeated.
 
 use clap::Args;
 use mio::{Events, Poll, Token};
@@ -34,7 +34,7 @@ pub(crate) struct Options {
 
 pub(super) fn run(options: &Options) -> Result<Report> {
     let common = &options.common;
-    // What a process sets up once, at its first request, is not a stream's.
+    // One-time setup at the first request does not count.
     probe::ask(common.target, 200, common.patience())?;
     let before = Resident::now(common)?;
     let mut load = Streams::start(options)?;
@@ -140,7 +140,7 @@ impl Streams {
     }
 }
 
-/// Gives whole events on and keeps the rest.
+/// Passes on complete events and keeps the rest.
 fn split(body: &[u8], partial: &mut Vec<u8>, arrivals: &mut Arrivals<'_>) {
     let joined;
     let mut rest = if partial.is_empty() {

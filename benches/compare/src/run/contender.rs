@@ -1,4 +1,4 @@
-//! The programs that are compared: where they are, and how each is told to forward to the upstream.
+//! The compared programs: their location, and their configuration.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ fn version(path: &Path, argument: &str) -> String {
     line.trim().to_owned()
 }
 
-/// What a contender is to be in one measurement.
+/// A contender's variant in one measurement.
 #[derive(Clone, Debug)]
 pub(super) struct Variant {
     pub(super) workers: u32,

@@ -1,4 +1,4 @@
-//! What Weir promises, against what was measured.
+//! Weir's goals, compared with the measurements.
 
 use super::scenario::Scenario;
 use super::table::{Cell, Results, Rules};

@@ -29,7 +29,7 @@ use verdict::Doubt;
 /// A machine is quiet when its busiest processor is busy for no more than this.
 const QUIET_SHARE: f64 = 0.04;
 
-/// What is compared, how often and how long.
+/// The options of a comparison.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Scenarios; all but the soak when none is named.
@@ -46,7 +46,7 @@ pub(crate) struct Options {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Measures again, so often at most, when the machine was disturbed.
+    /// The maximum number of repetitions if the machine was disturbed.
     #[arg(long, default_value_t = 2)]
     again: u32,
     /// Waits before each measurement until the machine is quiet, at most this time in seconds.
@@ -55,7 +55,7 @@ pub(crate) struct Options {
     /// The greatest spread of a figure over the rounds, in percent of its median.
     #[arg(long, default_value_t = 10.0)]
     spread: f64,
-    /// Shows figures that are not to be believed, marked with ~ (for work on the harness).
+    /// Shows unreliable figures too, marked with ~ (for work on the harness).
     #[arg(long)]
     show_doubtful: bool,
     /// Requests of a soak.
@@ -194,8 +194,7 @@ fn measure(stage: &mut Stage<'_>, subject: &Subject, found: &Found, options: &Op
     }
 }
 
-/// Waits until hardly anything runs on the machine, or the time is up: then the measurement itself
-/// will tell.
+/// Waits until the machine is quiet, or for the maximum time. The measurement detects disturbances.
 fn settle(seconds: u64) {
     let end = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < end && accounting::busiest_share(Duration::from_millis(300)) > QUIET_SHARE {}
@@ -237,7 +236,7 @@ fn load_average() -> String {
     accounting::load_average().map_or_else(|| "unknown".to_owned(), |load| format!("{load:.2}"))
 }
 
-/// Every figure of every round, for whoever doubts the tables.
+/// Every figure of every round, to check the tables.
 fn keep_raw(results: &Results, raw: &mut String) {
     for (subject, outcomes) in results.subjects.iter().zip(&results.outcomes) {
         for (round, outcome) in outcomes.iter().flatten().enumerate() {

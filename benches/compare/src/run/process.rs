@@ -1,4 +1,4 @@
-//! Processes that a run starts, and ends, whatever happens to the run.
+//! The processes of a run, which always end with it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -1,10 +1,10 @@
-//! The scenarios: who is compared, under which load, and which figures are read.
+//! The scenarios: contenders, load and figures.
 
 use super::contender::{Contender, Variant};
 use super::verdict::Purpose;
 use crate::report::Report;
 
-/// A question put to several contenders.
+/// A scenario for several contenders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(super) enum Scenario {
     /// JSON at saturation.
@@ -61,7 +61,7 @@ pub(super) struct Column {
     pub(super) value: fn(&Report, Option<&Report>) -> Option<f64>,
 }
 
-/// What is asked of the load generator, and the upstream behind it.
+/// The load, and the upstream.
 pub(super) struct Load {
     /// Arguments of `compare load`, without those about the target; empty when only the start is
     /// measured.

@@ -1,4 +1,4 @@
-//! Tables: a median with its range, ratios within the same round, or why there is no figure.
+//! Tables: medians with ranges, ratios within the same round, or the reason for a missing figure.
 
 use super::scenario::{Column, Scenario, Subject};
 use super::verdict::Doubt;
@@ -14,7 +14,7 @@ pub(super) enum Outcome {
 
 const RATIO_DECIMALS: usize = 2;
 
-/// What is shown as a figure.
+/// The rules for showing a figure.
 #[derive(Clone, Copy)]
 pub(super) struct Rules {
     /// The greatest spread of a figure over the rounds, as a part of its median.
@@ -146,11 +146,11 @@ fn figure(mut values: Vec<f64>, rules: Rules, decimals: usize, doubt: Option<Str
     } else {
         f64::midpoint(values[middle - 1], values[middle])
     };
-    // With five rounds or more, one that stands apart at either end doesn't spoil the figure.
+    // With at least five rounds, one outlier at either end is ignored.
     let inner = if values.len() >= 5 { &values[1..values.len() - 1] } else { &values[..] };
     let range = inner[inner.len() - 1] - inner[0];
     let spread = range / median.abs();
-    // What rounding hides is no spread: 0.5 and 0.6 KiB are the same.
+    // A difference within rounding is no spread: 0.5 and 0.6 KiB are equal.
     let shown = range > 2.0 * 10f64.powi(-i32::try_from(decimals).unwrap_or(0));
     let doubt = doubt.or_else(|| {
         (shown && spread > rules.spread)

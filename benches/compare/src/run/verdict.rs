@@ -1,18 +1,18 @@
-//! Whether a measurement may be believed.
+//! Whether a measurement is reliable.
 
 use crate::report::Report;
 
-/// Others may take so much of a processor.
+/// The maximum fraction of a processor used by other processes.
 const FOREIGN_SHARE: f64 = 0.05;
-/// The host may take so much of a processor.
+/// The maximum fraction of a processor stolen by the host.
 const STOLEN_SHARE: f64 = 0.01;
-/// A saturated proxy uses at least so much of its processor; what serves it leaves at least the
-/// rest free.
+/// The minimum fraction of its processor that a saturated proxy uses. The load generator and the
+/// upstream leave at least the rest free.
 const SATURATED: f64 = 0.93;
-/// A fixed rate is reached when so much of it was.
+/// The minimum fraction of a fixed rate that counts as reached.
 const REACHED: f64 = 0.99;
 
-/// What a measurement set out to do.
+/// The purpose of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// The proxy's processors are to be full.
@@ -32,7 +32,7 @@ pub(super) struct Placement {
     pub(super) proxy: Option<usize>,
 }
 
-/// Why a measurement can't be believed.
+/// The reason why a measurement is unreliable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Doubt {
     /// The machine was disturbed: another try may do.
@@ -85,7 +85,7 @@ fn disturbed(
     serving: f64,
     share: &dyn Fn(&str) -> f64,
 ) -> Option<Doubt> {
-    // Who shares a processor with the load can only be told apart from others in sum.
+    // On a processor shared with the load, only the sum can be checked.
     let ours = match (purpose, placement.proxy) {
         (Purpose::Share, Some(other)) => vec![(placement.load, f64::NAN), (other, f64::NAN)],
         (_, Some(other)) if other != placement.load => vec![(placement.load, serving), (other, proxy)],

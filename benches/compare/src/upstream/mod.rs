@@ -1,5 +1,5 @@
-//! The static API: one thread, prepared answers, streams on a grid of time. It must cost far less
-//! than any proxy.
+//! The static API: one thread, prepared responses, streams on a fixed time grid. It must cost far
+//! less than any proxy.
 
 mod connection;
 mod certificate;
