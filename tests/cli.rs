@@ -1,4 +1,4 @@
-//! The command line as a person meets it: the real binary, its words and its exit codes.
+//! The command line of the real binary: output and exit codes.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -71,9 +71,9 @@ fn a_bad_command_line_or_configuration_is_code_2() {
     assert!(err(&output).starts_with("/nowhere.toml: cannot be read: "), "{}", err(&output));
 }
 
-/// A setting that Weir would silently do without is a mistake: it would talk to the public API.
+/// A misspelled variable must be an error: ignored, Weir might use the public API.
 #[test]
-fn a_variable_that_is_almost_right_is_named_and_one_of_another_use_is_not() {
+fn a_misspelled_variable_is_an_error_and_an_unrelated_one_is_not() {
     let file = std::env::temp_dir().join(format!("weir-empty-{}.toml", std::process::id()));
     std::fs::write(&file, "").expect("a file");
     let file = file.to_str().expect("a name");
@@ -90,7 +90,7 @@ fn a_variable_that_is_almost_right_is_named_and_one_of_another_use_is_not() {
             format!("environment {name}: Weir reads no variable of this name; did you mean {meant}?\n");
         assert_eq!((output.status.code(), err(&output)), (Some(2), expected), "{name}");
     }
-    // What Kubernetes sets for services called weir and weir-admin, and what a secret refers to.
+    // Kubernetes sets these for services named weir and weir-admin; the last one is a secret's.
     let others = [
         ("WEIR_PORT", "tcp://10.0.0.1:8080"),
         ("WEIR_SERVICE_HOST", "10.0.0.1"),
@@ -100,7 +100,7 @@ fn a_variable_that_is_almost_right_is_named_and_one_of_another_use_is_not() {
     ];
     let output = weir(&["check", file], &others);
     assert!(output.status.success(), "{}", err(&output));
-    // What the file sets is no matter of the environment.
+    // A key that the file sets.
     let output = weir(&["check", "config/sidecar.toml"], &[("WEIR_LISTEN", "127.0.0.1:0")]);
     assert!(output.status.success(), "{}", err(&output));
     std::fs::remove_file(file).expect("the file");
@@ -113,7 +113,7 @@ fn a_variable_that_is_almost_right_is_named_and_one_of_another_use_is_not() {
     );
 }
 
-/// Who asks why a reload failed has a file with a mistake.
+/// After a failed reload the file has a mistake.
 #[test]
 fn a_running_weir_is_found_by_a_file_that_has_mistakes() {
     let file = std::env::temp_dir().join(format!("weir-mistake-{}.toml", std::process::id()));
@@ -174,7 +174,7 @@ fn check_against_a_version_names_the_keys_that_changed_and_a_former_name_is_warn
 }
 
 #[test]
-fn check_prints_what_it_understood_without_secrets() {
+fn check_prints_the_effective_configuration_without_secrets() {
     let variables = [
         ("OPENAI_API_KEY", "sk-upstream-0123456789"),
         ("WEIR_ADMIN_TOKEN", "admin-token-0123456789"),
@@ -208,7 +208,7 @@ fn every_shell_gets_a_completion_script() {
 }
 
 #[test]
-fn a_weir_that_is_not_there_is_code_1_and_says_where() {
+fn an_unreachable_weir_is_code_1_with_its_address() {
     // Port 1 of loopback: nothing that a test machine runs listens there.
     for arguments in [["status", "--admin", "127.0.0.1:1"], ["report", "--admin", "127.0.0.1:1"]] {
         let output = weir(&arguments, &[]);
@@ -217,7 +217,7 @@ fn a_weir_that_is_not_there_is_code_1_and_says_where() {
     }
 }
 
-/// Answers one request on loopback, and tells what it was.
+/// A server for one request on loopback. Returns the request.
 fn answering(answer: String) -> (String, std::thread::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("its address").to_string();

@@ -1,5 +1,4 @@
-//! The demo keeps its promises, on real sockets and in real time: a few seconds of its work. Its
-//! log, replayed, gives the waits that were recorded.
+//! The demo at its small scale, on real sockets in real time, and the replay of its log.
 
 use weir::internals::demo::{self, Args};
 use weir::internals::whatif;
@@ -24,9 +23,9 @@ fn through_weir_every_job_finishes_and_the_api_refuses_nothing_after_the_first_s
     assert_eq!(weir.refused_later, 0, "{text}");
     assert!(weir.keeps_the_promise());
     assert!(weir.errors.is_empty(), "a service saw an error: {text}");
-    // The job that can never pass is told so by the first answer, not after the SDK's retries.
+    // The job larger than the limit gets its error with the first response, without retries.
     assert_eq!((weir.too_large.told, weir.too_large.attempts), (1, 1), "{text}");
-    // The work is more than the API takes: without Weir it refuses.
+    // The work exceeds the limits: without Weir the API refuses requests.
     assert!(ways.direct.refused_later > 0, "{text}");
 
     assert!(text.contains("its status page, as long as this runs: http://127.0.0.1:"), "{text}");
@@ -38,8 +37,8 @@ fn through_weir_every_job_finishes_and_the_api_refuses_nothing_after_the_first_s
     replays_as_recorded(&log);
 }
 
-/// The log says what is needed: the replay under the limits that held is near to what happened,
-/// outage and faults included.
+/// A replay of the log under the recorded limits is close to the recording, including the outage
+/// and the faults.
 fn replays_as_recorded(log: &std::path::Path) {
     let log = log.display().to_string();
     let replay = |options: &[&str]| {
@@ -57,7 +56,7 @@ fn replays_as_recorded(log: &std::path::Path) {
         "{text}"
     );
     assert!(text.contains("1,200 requests/min, 480,000 tokens/min"), "{text}");
-    // When the outage is found over is random: the median of five seeds counts.
+    // The time at which the end of the outage is detected is random: use the median of five seeds.
     let mut replayed: Vec<f64> = (1..=5).map(|seed| replayed_mean(&log, seed)).collect();
     replayed.sort_by(f64::total_cmp);
     assert!((replayed[2] / mean("recorded") - 1.0).abs() < 0.25, "{replayed:?}, {text}");
@@ -67,7 +66,7 @@ fn replays_as_recorded(log: &std::path::Path) {
     assert_eq!(replay(&["--requests-per-minute", "2400"]).text(), text, "equal logs give equal answers");
 }
 
-/// The mean wait of a replay under the limits that held.
+/// The mean wait of a replay under the recorded limits.
 fn replayed_mean(log: &str, seed: u64) -> f64 {
     let args = whatif_args(["what-if", log, "--seed", &seed.to_string()]);
     let answer = whatif::run(&args, &mut |_| {}).expect("the log is readable");

@@ -1,5 +1,5 @@
-//! What the documents, the shipped files and the alerts name exists: keys, defaults, variables,
-//! options, metrics, labels, classes, alerts and commands are compared with the program.
+//! Tests that keys, defaults, variables, options, metrics, labels, classes, alerts and commands in
+//! the documents, the shipped files and the alerts exist in the program.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -52,7 +52,7 @@ fn files(folder: &str) -> Vec<(String, String)> {
     found
 }
 
-/// What stands between backticks on one line, outside of blocks of code.
+/// The text between backticks on one line, outside of code blocks.
 fn spans(page: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut in_block = false;
@@ -66,7 +66,7 @@ fn spans(page: &str) -> Vec<String> {
     found
 }
 
-/// Blocks of code in this language.
+/// The code blocks in this language.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let mut found = Vec::new();
     for block in page.split("```").skip(1).step_by(2) {
@@ -77,7 +77,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
     found
 }
 
-/// The schema of a key with its section; nothing where there is none.
+/// The schema of a key with its section, if it exists.
 fn key(schema: &Value, path: &str) -> Option<Value> {
     path.split('.').try_fold(schema.clone(), |at, step| {
         let at = if at["items"].is_object() { at["items"].clone() } else { at };
@@ -86,8 +86,8 @@ fn key(schema: &Value, path: &str) -> Option<Value> {
     })
 }
 
-/// `server.tls.cert` and the like: words of small letters with points between, the first one a
-/// section.
+/// Whether a text looks like a key, such as `server.tls.cert`: lower-case words separated by dots,
+/// the first of which is a section.
 fn looks_like_a_key<'a>(schema: &Value, span: &'a str) -> Option<&'a str> {
     let path = span.split([' ', '=']).next()?;
     let words = |path: &str| {
@@ -118,7 +118,7 @@ fn every_key_that_a_page_names_exists() {
     assert!(wrong.is_empty(), "no such keys:\n{}", wrong.join("\n"));
 }
 
-/// Seconds of `300 s`, `5m`, `500ms`; nothing for what is no duration.
+/// Parses a duration such as `300 s`, `5m` or `500ms` to seconds.
 fn seconds(text: &str) -> Option<f64> {
     let text = text.replace(' ', "");
     let at = text.find(|part: char| !part.is_ascii_digit() && part != '.')?;
@@ -134,7 +134,7 @@ fn seconds(text: &str) -> Option<f64> {
     Some(figure * unit)
 }
 
-/// `` `stream.hold` (1 s) `` tells a default.
+/// `` `stream.hold` (1 s) `` in a page states a default.
 #[test]
 fn every_default_that_a_page_tells_is_the_key_s() {
     let schema = json_schema::schema();
@@ -199,7 +199,7 @@ fn every_configuration_in_a_page_is_valid() {
     let mut seen = 0;
     for (name, page) in pages() {
         for block in blocks(&page, "toml") {
-            // A page about another program shows that program's file too.
+            // A page may also contain another program's file.
             if name.starts_with("docs/adopt/") && block.contains("model_provider") {
                 continue;
             }
@@ -348,7 +348,7 @@ fn every_family_s_row_has_its_type_and_labels() {
     }
 }
 
-/// The test's own readers see what they are to see.
+/// Tests the parsers of this file.
 #[test]
 fn the_readers_read() {
     let page = "a `server.listen` b\n```toml\n[server]\n```\nand `weir check FILE`\n```sh\nweir &\n```\n";

@@ -1,10 +1,10 @@
-//! The house rules that a compiler does not check: the order of the modules, their size, no skipped
-//! test.
+//! House rules that the compiler does not check: the order of modules, file sizes, skipped tests,
+//! wording.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lines of code, comments and tests apart, that one file may have.
+/// The maximum lines of code in a file, without comments and tests.
 const MOST_LINES: usize = 400;
 
 fn sources() -> Vec<PathBuf> {
@@ -133,7 +133,7 @@ fn files_stay_small_enough_to_have_one_purpose() {
     assert!(long.is_empty(), "split these:\n{}", long.join("\n"));
 }
 
-/// Whoever alerts on a series that nothing ever raises sees 0 for ever.
+/// A series that no code raises would stay at 0 forever.
 #[test]
 fn each_value_of_a_metrics_label_is_set_somewhere() {
     let labels = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics/labels.rs");
@@ -154,7 +154,7 @@ fn each_value_of_a_metrics_label_is_set_somewhere() {
         } else if let Some((value, _)) = line.trim().split_once(" = \"") {
             values.push(format!("{label}::{value}"));
         }
-        // What a label makes itself of, such as of a class.
+        // Labels that are derived from another type, such as a class.
         set.extend(line.split("Self::").skip(1).map(|rest| {
             let value: String = rest.chars().take_while(|character| character.is_alphanumeric()).collect();
             format!("{label}::{value}")
@@ -176,8 +176,7 @@ fn no_test_is_skipped_and_no_name_is_vague() {
     }
 }
 
-/// The texts that people read, apart from this file: code, tests, documentation, configuration,
-/// deployment.
+/// The checked texts: code, tests, documentation, configuration and deployment, without this file.
 fn texts() -> Vec<PathBuf> {
     fn walk(path: &Path, found: &mut Vec<PathBuf>) {
         if path.is_dir() {
@@ -207,7 +206,7 @@ fn texts() -> Vec<PathBuf> {
     ] {
         walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(top), &mut found);
     }
-    // What builds leave behind is not ours, and this file names what it bans.
+    // Skip build output, and this file, which contains the banned phrases.
     found.retain(|path| {
         !path.components().any(|part| {
             ["target", "node_modules", "__pycache__", ".venv"].iter().any(|other| part.as_os_str() == *other)
@@ -254,7 +253,7 @@ fn no_text_uses_a_banned_phrase_or_british_spelling() {
     assert!(wrong.is_empty(), "say it in plain American English:\n{}", wrong.join("\n"));
 }
 
-/// The widest comment, in columns: wider ones are hard to read beside code.
+/// The maximum width of a comment, in columns.
 const MOST_COLUMNS: usize = 100;
 
 #[test]

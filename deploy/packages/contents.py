@@ -1,4 +1,4 @@
-"""What each package holds beside the binary: completions, man pages, licenses, configurations and the bill of materials."""
+"""The content of each package besides the binary: completions, man pages, licenses, configurations and the bill of materials."""
 
 import functools
 import gzip

@@ -1,4 +1,4 @@
-"""What is packaged: the repository's version, the binary and its machine, and reproducible archives."""
+"""The inputs of packaging: the repository's version, the binary and its architecture; and reproducible archives."""
 
 import dataclasses
 import gzip

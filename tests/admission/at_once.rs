@@ -1,4 +1,4 @@
-//! Bounds on requests at once that nobody tells of, and an overload that says so.
+//! Concurrency limits that the upstream does not report, and overload errors.
 
 use weir::internals::classify::ErrorClass;
 use weir::internals::simulate::limiter::{Joint, Price};
@@ -7,10 +7,10 @@ use crate::strange_rules::{Case, check};
 use crate::strangers::{BARE, Make, PLAIN};
 use crate::world::{Scenario, Source, Strange, Stranger, run};
 
-/// A refusal that says that too much is under way.
+/// A refusal because of too many concurrent requests.
 const BUSY: Strange = Strange::Refused { class: ErrorClass::SlowDown, numbers: None, hint: None };
 
-/// A bound on requests at once.
+/// A concurrency limit.
 #[derive(Debug)]
 pub(crate) struct Concurrent {
     most: u32,
@@ -38,7 +38,7 @@ impl Stranger for Concurrent {
     }
 }
 
-/// It refuses everything for a while, as too much, and has no limit otherwise.
+/// An upstream without a limit that refuses everything as overload for a while.
 #[derive(Debug)]
 struct Overloaded {
     from: f64,
@@ -51,11 +51,11 @@ impl Stranger for Overloaded {
     }
 }
 
-/// To the ideal time come what the slow start from ten a second loses, a twentieth for what is
-/// tried and refused, one probe's pause and one answer. Where a refusal says nothing, a bound is
-/// told from a rate only later.
+/// The allowed time is the ideal one plus the loss of the slow start from ten a second, a twentieth
+/// for refused attempts, one probe's pause and one response. With bare refusals, a concurrency
+/// limit is distinguished from a rate only later.
 #[test]
-fn a_burst_beyond_a_bound_at_once_ends_soon() {
+fn a_burst_above_a_concurrency_limit_ends_soon() {
     for (most, backlog, refusal, ideal) in [
         (4, 40, BUSY, 1.0),
         (4, 800, BUSY, 20.0),
@@ -90,7 +90,7 @@ fn a_burst_beyond_a_bound_at_once_ends_soon() {
 }
 
 #[test]
-fn a_bound_at_once_that_refusals_name_is_used() {
+fn a_concurrency_limit_named_by_refusals_is_used() {
     let case = |name, rate, make: Make| Case { name, rate, make, refused: None, used: 0.95 };
     let cases = [
         case("20 at once, said so", 80.0, || Box::new(Concurrent::new(20, BUSY))),
@@ -99,9 +99,9 @@ fn a_bound_at_once_that_refusals_name_is_used() {
     check(&cases, 3);
 }
 
-/// It is asked seldom while it lasts; 20 s later all is done that waited.
+/// It is probed rarely while it lasts; 20 s later all waiting requests are done.
 #[test]
-fn an_overload_that_says_so_is_waited_out() {
+fn an_overload_error_is_waited_out() {
     let report = run(Scenario {
         stranger: Some(Box::new(Overloaded { from: 60.0, until: 80.0 })),
         before: 0.05,

@@ -1,5 +1,4 @@
-//! A burst in every shape, light callers beside a bulk, and a bucket of ten seconds: what issue 16
-//! asks of them.
+//! Issue 16: a burst in every shape, light callers beside a bulk, and a bucket of ten seconds.
 
 use std::time::Duration;
 
@@ -9,10 +8,11 @@ use crate::matrix::{SHAPES, each};
 use crate::world::{Report, Scenario, Source, Tokens, percentile, run};
 
 const LIMIT: u64 = 1200;
-/// The seconds from a send to the answer's head.
+/// The seconds from a send to the response head.
 const LATENCY: f64 = 0.05;
 
-/// The seconds after which the first window is over, and what waited for its end has gone.
+/// The seconds after which the first window has ended, and the requests that waited for it are
+/// sent.
 const AFTER_FIRST: f64 = 120.0;
 
 /// 600 calls at once against 1,200 requests a minute.
@@ -59,9 +59,9 @@ fn a_burst_goes_out_as_a_burst_in_every_shape() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// Two callers that send four requests a second each beside one that has 3,000 waiting. Of a window
-/// or a log that no header tells of nothing is known before its first refusal: it is found by using
-/// it up, once, and what waits then waits for its end. What comes after it does not.
+/// Two callers with four requests a second each, beside one with 3,000 waiting requests. A window
+/// or log that no header reports is unknown until its first refusal. It is used up once, and the
+/// requests that wait then wait for its end. Later ones do not.
 #[test]
 fn light_callers_do_not_wait_for_a_bulk() {
     let mut cases = Vec::new();
@@ -101,8 +101,8 @@ fn light_callers_do_not_wait_for_a_bulk() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// 240,000 tokens a minute in a bucket of 40,000, of which the headers tell the true remainder; 1.5
-/// times the limit for 30 s.
+/// 240,000 tokens a minute in a bucket of 40,000, with headers of its true rest; 1.5 times the
+/// limit for 30 s.
 #[test]
 fn a_bucket_of_ten_seconds_is_used() {
     for seed in 1..=3 {
@@ -121,7 +121,7 @@ fn a_bucket_of_ten_seconds_is_used() {
         (scenario.seconds, scenario.measured_from, scenario.seed) = (120.0, 0.0, seed);
         let report = run(scenario);
         let tokens = report.used.1 as f64;
-        // What was saved up at the start goes at once, the rest at the rate.
+        // The content of the bucket at once, the rest at the rate.
         let ideal = ((tokens - 40_000.0) / 4000.0).max(30.0);
         println!(
             "ten seconds deep, seed {seed}: {:.1} s, ideal {ideal:.1} s, 429s {}, refused {}",

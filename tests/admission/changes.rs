@@ -1,4 +1,4 @@
-//! Issue 3, 3: limits that change, and windows told apart.
+//! Issue 3, 3: limits that change, and the detection of windows.
 
 use std::time::Duration;
 
@@ -20,10 +20,9 @@ fn a_raised_limit_is_used_and_a_cut_one_kept() {
         let report = run(scenario);
         let used = report.used.0 as f64 / (to as f64 / 60.0 * report.measured);
         println!("limit {from} to {to}: 429s {:?}, use {:.1} %", report.refused_by_minute, used * 100.0);
-        // A cut leaves the bucket fuller than the new limit: what was on the way is refused, and no
-        // more.
+        // After a cut the level exceeds the new limit: only the requests in flight are refused.
         assert!(report.refused_upstream <= 200, "{:?}", report.refused_by_minute);
-        // A limit that seems spent for long is asked about once a minute.
+        // A limit that stays used up is probed once a minute.
         assert!(
             report.refused_by_minute.iter().skip(4).all(|count| *count <= 1),
             "{:?}",
@@ -38,7 +37,7 @@ fn a_raised_limit_is_used_and_a_cut_one_kept() {
 
 #[test]
 fn a_day_is_told_from_a_minute() {
-    // 7,200 a day, in the header that usually tells of a minute.
+    // 7,200 a day, in the header of a limit per minute.
     let upstream = Joint::new().with(Dimension::RequestsPerDay, 7200, Shape::Bucket(Depth::Window));
     let mut scenario = Scenario::new(upstream);
     scenario.before = 0.05;
@@ -51,7 +50,7 @@ fn a_day_is_told_from_a_minute() {
     let report = run(scenario);
     println!("day: 429s {:?}, answered {:?}", report.refused_by_minute, report.accepted);
     assert_eq!(report.refused_upstream, 0, "{:?}", report.refused_by_minute);
-    // The whole day's limit less the slack may be used at once; then it drips at one in twelve
+    // The day's limit without the margin can be used at once; then it refills one in twelve
     // seconds.
     assert!(report.accepted >= 6_800, "{}", report.accepted);
 }
@@ -91,7 +90,7 @@ fn nothing_stops_at_absurd_headers() {
         } else if let Arrival::Granted(mut attempt) = arrival {
             granted += 1;
             machine.sent(&mut attempt, now);
-            // Sane again in the second half: then it goes on.
+            // Valid again in the second half.
             let mut side = || {
                 Some(LimitReport {
                     limit: if step < 20_000 { odd(&mut rng) } else { 600_000 },
@@ -114,7 +113,7 @@ fn nothing_stops_at_absurd_headers() {
         }
     }
     println!("absurd headers: {granted} granted");
-    // A sixth of them ask for a whole minute's tokens each.
+    // A sixth of them cost the tokens of a whole minute each.
     assert!(granted > 1_000, "{granted}");
     assert_eq!(machine.in_flight(), 0);
 }

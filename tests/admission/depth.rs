@@ -1,4 +1,4 @@
-//! Issue 3, 1: a deep bucket is used, not smoothed away.
+//! Issue 3, 1: the depth of a bucket is used for bursts.
 
 use weir::internals::simulate::limiter::{Depth, Dimension, Joint, Shape};
 

@@ -1,4 +1,4 @@
-//! Issue 3, 4 and 5: fairness, large requests, honest predictions.
+//! Issue 3, 4 and 5: fairness, large requests, accurate predictions.
 
 use weir::internals::admission::Guarantee;
 use weir::internals::caller::{CallerId, Lane};
@@ -34,7 +34,7 @@ fn ten_thousand_waiting_delay_nobody_else() {
     let waits = &report.waits_of[&1];
     let worst = percentile(waits, 1.0);
     println!("hog: the other's waits p50 {:.3} max {worst:.3} of {}", percentile(waits, 0.5), waits.len());
-    // Two turns of a bucket of ten a second, at the mirror's rate.
+    // Two requests of a bucket of ten a second, at the estimated rate.
     assert!(worst <= 0.21, "{worst}");
     assert!(waits.len() > 50);
 }
@@ -123,7 +123,7 @@ fn large_requests_neither_starve_nor_hold_others_for_longer_than_their_cost() {
         report.refused_by_minute
     );
     assert_eq!(report.answered.get(&1), Some(&2));
-    // Before anything is known of the limit, one of them may meet it.
+    // Before the limit is known, one of them may be refused.
     assert!(report.refused_upstream <= 1 && report.refused_from(1) == 0);
     assert!(longest <= 2.0 * 60.0 * 1.05, "{longest}");
 }
@@ -158,15 +158,15 @@ fn predictions_hold_in_a_steady_queue() {
             report.late
         );
         assert!(errors.len() > 500, "{}", errors.len());
-        // Two callers that never wait take half of the limit in requests of random sizes: over the
-        // 35 s of a wait that changes what is left for the others by 6.4 % (a standard deviation).
-        // Whoever has measured it for as long errs by 9 %, and by 15 % in one of ten cases.
+        // Two callers that never wait use half of the limit in requests of random sizes. Over a
+        // wait of 35 s this changes the rest by 6.4 % (standard deviation). A measurement of that
+        // length has an error of 9 %, and of 15 % in one of ten cases.
         assert!(median <= 0.1 && worst <= 0.2, "{median} {worst}");
         assert_eq!(report.late, 0);
     }
 }
 
-/// P01: the callers' tokens were compared although requests bound: 3 to 192 served.
+/// P01: tokens were compared although the limit of requests was reached; 3 to 192 were served.
 #[test]
 fn shares_are_even_whichever_limit_binds() {
     let both = |requests, tokens| {
@@ -197,10 +197,10 @@ fn shares_are_even_whichever_limit_binds() {
     }
 }
 
-/// B3: one interactive worker that asks again when it is answered took all; one background worker
-/// with large requests too.
+/// B3: one interactive worker with one request at a time got everything, and so did one background
+/// worker with large requests.
 #[test]
-fn background_gets_its_part_from_workers_with_one_request_at_a_time() {
+fn background_gets_its_part_beside_workers_with_one_request_at_a_time() {
     let worker = |caller, lane, tokens| {
         let mut source = Source::new(caller).tokens(Tokens::Fixed(tokens));
         (source.lane, source.closed, source.patience) = (lane, 1, 1e6);
@@ -224,13 +224,13 @@ fn background_gets_its_part_from_workers_with_one_request_at_a_time() {
         let served = |caller: u16| report.served.get(&caller).copied().unwrap_or(0) as f64;
         let part = served(1) / (served(0) + served(1));
         println!("limit {limit}: background gets {:.1} %", part * 100.0);
-        // A request more or less is a percent of what is served in this time.
+        // One request is a percent of the service in this time.
         assert!((0.035..=0.065).contains(&part), "{part}");
     }
 }
 
-/// Ten times the limit is asked for by callers of ten times the weight: the guaranteed one has its
-/// part, to one request.
+/// Other callers with ten times the weight request ten times the limit: the guaranteed caller gets
+/// its part, within one request.
 #[test]
 fn a_guarantee_holds_within_one_request_and_is_given_back_within_a_second() {
     const PART: f64 = 0.3;
@@ -254,7 +254,7 @@ fn a_guarantee_holds_within_one_request_and_is_given_back_within_a_second() {
         // Both ends of the measured time may cut a request.
         assert!((own - due).abs() <= 2.0 * 3_000.0, "{own} of {due}");
     }
-    // It needs nothing for two minutes, and others take all; then it has its part back.
+    // It is idle for two minutes, and others use everything; then it gets its part back.
     let mut scenario = Scenario::new(token_limited(600_000));
     scenario.settings.guarantees = guarantee();
     scenario.seconds = 180.0;
@@ -270,7 +270,7 @@ fn a_guarantee_holds_within_one_request_and_is_given_back_within_a_second() {
     assert!(worst <= 1.0, "{worst}");
 }
 
-/// Two callers below their share wait for no more than the turn that goes on and for each other.
+/// Two callers below their share wait only for the current request and for each other.
 #[test]
 fn a_light_caller_hardly_waits_beside_a_bulk() {
     for seed in 1..=3 {

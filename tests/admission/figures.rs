@@ -6,7 +6,7 @@ use crate::matrix::{SHAPES, each};
 use crate::world::{Report, Scenario, Source, run};
 
 const LIMIT: u64 = 1200;
-/// The most points of a line.
+/// The maximum number of points of a line.
 const POINTS: usize = 200;
 
 fn scenario(shape: Shape, seconds: f64) -> Scenario {
@@ -25,14 +25,14 @@ fn print(figure: &str, line: &str, points: &[(f64, f64)]) {
     println!("figure\t{figure}\t{line}\t{}", shown.join(" "));
 }
 
-/// The number of calls that were answered by a time.
+/// The number of calls answered by each time.
 fn answered(report: &Report, of: impl Fn(u16) -> bool) -> Vec<(f64, f64)> {
     let ended = report.heads.iter().filter(|(.., caller)| of(*caller));
     ended.enumerate().map(|(index, (at, ..))| (*at, index as f64 + 1.0)).collect()
 }
 
-/// 100 requests a second for two minutes at a limit of 1,200 a minute: the level that Weir tells
-/// and the one that the upstream counts.
+/// 100 requests a second for two minutes at a limit of 1,200 a minute: Weir's level and the
+/// upstream's.
 #[test]
 fn the_level_over_time() {
     for (name, shape) in [SHAPES[0], SHAPES[3]] {
@@ -48,7 +48,7 @@ fn the_level_over_time() {
     }
 }
 
-/// 600 calls at once, twice: when nothing is known, and two minutes later.
+/// 600 calls at once, twice: at the start, and two minutes later.
 #[test]
 fn the_same_burst_in_five_shapes() {
     let reports = each(&SHAPES, |(_, shape)| {

@@ -19,7 +19,7 @@ pub(crate) fn foreign(shape: weir::internals::simulate::limiter::Shape, headers:
     run(scenario)
 }
 
-/// What part of the attempts was refused, and what part of what was left was used.
+/// The refused fraction of attempts, and the used fraction of the rest of the limit.
 fn figures(report: &Report) -> (f64, f64) {
     let left = 1200.0 / 60.0 * report.measured - report.others.0 as f64;
     (report.refused_upstream as f64 / report.attempts.len() as f64, report.used.0 as f64 / left)
@@ -40,9 +40,8 @@ fn a_deep_bucket_with_headers() {
     }
 }
 
-/// What others take can be seen only by refusals where there are no headers, and hardly in a bucket
-/// that is empty every other moment. Each shape keeps what it was seen to keep over 20 seeds, with
-/// room for a few more.
+/// Without headers, the use by others shows only in refusals. Each shape is held to its measured
+/// results over 20 seeds, plus a margin.
 #[test]
 fn other_shapes_and_no_headers() {
     let mut cases = Vec::new();

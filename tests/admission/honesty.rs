@@ -1,4 +1,4 @@
-//! Whether what Weir says is so: predicted waits, early refusals, and the level of a limit.
+//! The accuracy of predicted waits, early refusals, and the level of a limit.
 
 use weir::internals::admission::Moment;
 use weir::internals::simulate::limiter::{Dimension, Joint};
@@ -7,13 +7,13 @@ use crate::matrix::{SHAPES, each};
 use crate::world::{Report, Scenario, Source, Tokens, percentile, run};
 
 const LIMIT: u64 = 1200;
-/// When the limit is learned, in seconds.
+/// The time at which the limit is learned, in seconds.
 const LEARNED: f64 = 180.0;
 const SECONDS: f64 = 600.0;
-/// How long each caller waits, in seconds.
+/// The deadline of each caller, in seconds.
 const PATIENCE: f64 = 40.0;
 
-/// Five callers of two weights that ask for `factor` times the limit and wait for 40 s.
+/// Five callers of two weights that request `factor` times the limit, with a deadline of 40 s.
 fn busy(shape: usize, headers: bool, factor: f64, seed: u64) -> Report {
     let upstream = Joint::new().with(Dimension::RequestsPerMinute, LIMIT, SHAPES[shape].1);
     let mut scenario = Scenario::new(upstream);
@@ -30,7 +30,7 @@ fn busy(shape: usize, headers: bool, factor: f64, seed: u64) -> Report {
 }
 
 #[test]
-fn what_is_said_is_so() {
+fn reports_are_accurate() {
     let mut cases = Vec::new();
     for headers in [true, false] {
         for shape in 0..SHAPES.len() {
@@ -47,7 +47,7 @@ fn what_is_said_is_so() {
             .filter(|(_, happened)| *happened > 0.5)
             .map(|(predicted, happened)| (predicted / happened - 1.0).abs())
             .collect();
-        // The headers of a bucket that is a second deep tell of all that a minute's limit has more.
+        // The headers describe the limit of a minute, although the bucket is a second deep.
         let track = report.track.iter().filter(|(at, ..)| *at >= LEARNED);
         let told: Vec<f64> = track.map(|(_, told, _)| *told).collect();
         let off = if name == "second" && *headers { &told } else { &report.levels };
@@ -62,7 +62,7 @@ fn what_is_said_is_so() {
             percentile(off, 1.0) * 100.0,
         );
         println!("{row}");
-        // Without headers only refusals tell of the level, and of the shape that it falls by.
+        // Without headers only refusals show the level and the shape.
         let is_told = *headers || name == "minute" || *factor < 1.0;
         let is_off = percentile(&errors, 0.9) > 0.1;
         if is_off || rightly * 100 < refused * 95 || is_told && percentile(off, 1.0) > 0.05 {

@@ -1,5 +1,5 @@
-//! Limiters of further kinds, each with a burst, callers that wait for answers, or a steady stream:
-//! bounds at once that headers tell of, refusals by chance, windows of any length.
+//! Further limiters: concurrency limits in headers, random refusals, windows of any length. Each
+//! with a burst, sequential callers, or a steady stream.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use weir::internals::simulate::limiter::{Joint, Price};
 use crate::strangers::{BARE, Chance, Deep, Make, PLAIN, Tells, Windows, requests};
 use crate::world::{Report, Scenario, Source, Strange, Stranger, run};
 
-/// A log of a window of any length.
+/// A sliding log with a window of any length.
 #[derive(Debug)]
 struct Log {
     limit: f64,
@@ -41,7 +41,7 @@ impl Stranger for Log {
     }
 }
 
-/// A bound on requests at once of which each answer's headers tell.
+/// A concurrency limit that each response's headers report.
 #[derive(Debug)]
 struct ToldAtOnce {
     most: u32,
@@ -63,25 +63,25 @@ impl Stranger for ToldAtOnce {
     }
 }
 
-/// What is asked.
+/// The traffic.
 #[derive(Clone, Copy, Debug)]
 enum Traffic {
-    /// A number of calls at once, and the seconds in which they could be answered.
+    /// A burst of calls, and the ideal time for it in seconds.
     Burst(u32, f64),
-    /// Callers that send one call after the other.
+    /// Sequential callers.
     Closed(u32),
     /// A Poisson stream of this many times the limit.
     Steady(f64),
 }
 
-/// A limiter, its rate, the traffic, and the seconds to the middle answer.
+/// A limiter, its rate, the traffic, and the median latency in seconds.
 struct Case {
     name: &'static str,
     rate: f64,
     make: Make,
     traffic: Traffic,
     latency: f64,
-    /// The most of the ideal time that a burst takes, or the least use of the limit.
+    /// The maximum multiple of the ideal time for a burst, or the minimum use of the limit.
     bound: f64,
 }
 
@@ -109,7 +109,7 @@ fn go(case: &Case, seed: u64, span: (f64, f64)) -> Report {
     run(scenario)
 }
 
-/// A row of each run, and those that do not hold.
+/// A row of each run, and the failures.
 fn check(cases: &[Case], span: (f64, f64)) {
     let seeds = if crate::full() { 5 } else { 2 };
     let mut broken = Vec::new();
@@ -145,9 +145,9 @@ fn check(cases: &[Case], span: (f64, f64)) {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// What is said to be used is what is in flight. A burst learns that while it goes on.
+/// The reported use is the number in flight, which is learned during a burst.
 #[test]
-fn a_bound_at_once_that_headers_tell_of_is_used() {
+fn a_concurrency_limit_in_headers_is_used() {
     let told = |name, rate, make: Make, traffic, bound| Case {
         latency: 0.5,
         ..case(name, rate, make, traffic, bound)
@@ -168,15 +168,14 @@ fn a_bound_at_once_that_headers_tell_of_is_used() {
         told("20 at once, reset of 0", 40.0, zero, Traffic::Steady(1.3), 0.95),
     ];
     check(&cases, MEASURED);
-    // Of many it is learned later that they are not a minute's.
+    // With many callers it takes longer to see that the limit is not per minute.
     let many: Make = || Box::new(ToldAtOnce { most: 200, under_way: 0, reset: Some(1.0) });
     check(&[told("200 at once, told", 400.0, many, Traffic::Steady(1.3), 0.95)], (60.0, 120.0));
 }
 
-/// Lowering the rate changes nothing: what is asked for goes through, and what is refused is tried
-/// again.
+/// A lower rate does not change random refusals: all requests are sent, and refused ones retried.
 #[test]
-fn refusals_by_chance_are_no_limit() {
+fn random_refusals_are_no_limit() {
     fn chance(part: f64) -> Box<dyn Stranger> {
         Box::new(Chance::new(part, BARE, 5))
     }
@@ -187,14 +186,14 @@ fn refusals_by_chance_are_no_limit() {
         case("1 % by chance", 20.0, || chance(0.01), Traffic::Steady(1.0), 0.95),
         case("3 % by chance", 20.0, || chance(0.03), Traffic::Steady(1.0), 0.95),
     ];
-    // At a hundredth it takes four hundred requests to see it.
+    // With 1 % of refusals it takes four hundred requests.
     check(&cases, (30.0, 110.0));
 }
 
-/// A sliding counter never frees all at once. It counts fractions of requests, so that of a limit
-/// of ten a second nine can be used at a steady rate.
+/// A sliding counter never frees everything at once. It counts fractions of requests, so that nine
+/// of ten a second can be used at a steady rate.
 #[test]
-fn windows_that_headers_tell_of_are_used() {
+fn windows_in_headers_are_used() {
     let cases = [
         case(
             "sliding counter of 1 s",
@@ -248,8 +247,8 @@ fn windows_that_headers_tell_of_are_used() {
     check(&minutes, (60.0, 360.0));
 }
 
-/// Headers that reset after two or five minutes and name no window: it is none of an hour. The time
-/// of learning counts, and so do the windows' first and last parts.
+/// Headers with a reset of two or five minutes and no window must not be taken for an hour's. The
+/// learning time and the partial windows count too.
 #[test]
 fn windows_of_some_minutes_are_no_hours() {
     let cases = [

@@ -1,4 +1,4 @@
-//! Admission shown by deterministic simulation: the machine of one scope against limiters of every
+//! Deterministic simulations of admission: the state machine of one scope against limiters of every
 //! shape.
 //!
 //! By default a part of the matrix runs; `WEIR_FULL=1` runs all of it, over 20 seeds.
@@ -38,7 +38,7 @@ mod untold;
 mod words;
 mod world;
 
-/// Whether the whole matrix is asked for: minutes instead of seconds.
+/// Whether to run the whole matrix, which takes minutes instead of seconds.
 #[expect(clippy::disallowed_methods, reason = "a test has no configuration to read it from")]
 fn full() -> bool {
     std::env::var("WEIR_FULL").is_ok()

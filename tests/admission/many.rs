@@ -1,5 +1,4 @@
-//! Many Weirs that share one limit and know nothing of each other, beside clients that retry by
-//! themselves.
+//! Many independent Weirs that share one limit, compared with clients that retry by themselves.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,17 +11,17 @@ use crate::matrix::{SHAPES, each, jain};
 use crate::world::{Report, Scenario, Source, Tokens, run};
 
 const LIMIT: u64 = 6000;
-/// The work: what the limit gives in this number of seconds, in a third of that time.
+/// The amount of work, in seconds of the limit; it arrives in a third of that time.
 const IDEAL: f64 = 285.0;
 const SEND: f64 = 100.0;
-/// While all have work that waits.
+/// The time in which all have waiting work.
 const MEASURED: (f64, f64) = (60.0, 180.0);
 
 fn upstream(shape: Shape) -> Joint {
     Joint::new().with(Dimension::RequestsPerMinute, LIMIT, shape)
 }
 
-/// The work through a number of Weirs.
+/// Runs the work through a number of Weirs.
 fn through_weirs(weirs: usize, shape: Shape, seed: u64) -> Report {
     let mut scenario = Scenario::new(upstream(shape));
     (scenario.before, scenario.after, scenario.seed) = (0.05, 0.45, seed);
@@ -39,7 +38,7 @@ fn through_weirs(weirs: usize, shape: Shape, seed: u64) -> Report {
     run(scenario)
 }
 
-/// The same with the SDK's backoff, without a bound on the number of tries: 429s, and the end.
+/// Runs it with the SDK's backoff and unlimited retries. Returns the number of 429s, and the end.
 fn by_backoff(shape: Shape, seed: u64) -> (u64, f64) {
     let (mut upstream, base) = (upstream(shape), clock::now());
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -54,7 +53,7 @@ fn by_backoff(shape: Shape, seed: u64) -> (u64, f64) {
             Err(refusal) => {
                 refused += 1;
                 let backoff = (0.5 * 2.0_f64.powi(tries.min(4) as i32)).min(8.0) * (1.0 - 0.25 * rng.f64());
-                // It keeps to a time that is named where that is within a minute.
+                // It obeys a hint of up to a minute.
                 let named = refusal.refusal.wait.as_secs_f64().ceil();
                 let wait = if (0.0..=60.0).contains(&named) && named > 0.0 { named } else { backoff };
                 due.push(Reverse((at + micros(wait + 0.3), tries + 1)));
@@ -64,7 +63,7 @@ fn by_backoff(shape: Shape, seed: u64) -> (u64, f64) {
     (refused, end as f64 / 1e6)
 }
 
-/// When the work could be done, were all of the limit used from the start.
+/// The ideal end of the work, with the limit fully used from the start.
 fn ideal_end(shape: Shape) -> f64 {
     let (mut upstream, base) = (upstream(shape), clock::now());
     let (mut at, mut left) = (0, (LIMIT as f64 / 60.0 * IDEAL) as u64);
@@ -78,7 +77,7 @@ fn ideal_end(shape: Shape) -> f64 {
 }
 
 #[test]
-fn many_weirs_share_a_limit_without_knowing_of_each_other() {
+fn independent_weirs_share_a_limit() {
     let mut cases = Vec::new();
     for weirs in [30, 100] {
         cases.extend([0, 1, 3, 4].map(|shape| (weirs, shape)));
@@ -104,9 +103,9 @@ fn many_weirs_share_a_limit_without_knowing_of_each_other() {
             report.refused_by_minute,
         );
         println!("{row}");
-        // Not all of it holds. A deep bucket goes to those whose burst grew first. Where a window
-        // is used up within a second, all that is on its way is refused. A log frees what was sent
-        // a minute before: what is left at the end goes at that pace.
+        // Exceptions: a deep bucket goes to the Weirs whose burst grew first. If a window is used
+        // up within a second, all requests in flight are refused. A log frees the amounts of a
+        // minute ago, so the rest at the end has that rate.
         let [is_fewer, is_soon, is_even] = match (name, weirs) {
             ("minute", _) => [true, true, false],
             ("fixed", _) => [false, true, true],

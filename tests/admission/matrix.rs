@@ -1,5 +1,4 @@
-//! The matrix of issue 3, 1: who tells of the limit × shape × latency × load, over many seeds, and
-//! what came of each cell.
+//! The matrix of issue 3, 1: source of the limit × shape × latency × load, over many seeds.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,23 +16,23 @@ pub(crate) const SHAPES: [(&str, Shape); 5] = [
     ("log", Shape::SlidingLog),
 ];
 
-/// Who tells of the limit.
+/// The source of the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Told {
-    /// The headers of every answer.
+    /// The headers of every response.
     Headers,
-    /// The configuration alone.
+    /// The configuration only.
     Configured,
     /// Refusals, with numbers.
     Refusals,
-    /// Nobody: a refusal is a bare 429.
+    /// None: a refusal is a bare 429.
     Nothing,
 }
 
 impl Told {
     pub(crate) const ALL: [Self; 4] = [Self::Headers, Self::Configured, Self::Refusals, Self::Nothing];
 
-    /// Seconds of a run, and from when on the use is measured.
+    /// The duration of a run, and the start of measuring the use, in seconds.
     fn times(self) -> (f64, f64) {
         match self {
             Self::Headers | Self::Configured => (300.0, 60.0),
@@ -43,12 +42,12 @@ impl Told {
     }
 }
 
-/// Seconds from the send to the upstream's accounting, and from there to the head, at most; the
-/// part of the heads that take a minute.
+/// The maximum seconds from the send to the upstream's accounting, and from there to the head; the
+/// fraction of heads that take a minute.
 pub(crate) const LATENCIES: [(f64, f64, f64); 4] =
     [(0.05, 1.95, 0.0), (0.05, 1.95, 0.3), (1.0, 1.0, 0.0), (2.0, 0.0, 0.0)];
 
-/// Callers that share the load: equals, so that the service of each can be compared.
+/// The number of callers, with equal load, to compare their service.
 const CALLERS: u16 = 4;
 
 /// One run.
@@ -58,7 +57,7 @@ pub(crate) struct Case {
     pub(crate) shape: usize,
     pub(crate) latency: usize,
     pub(crate) limit: u64,
-    /// What is offered, as a multiple of the limit.
+    /// The offered load, as a multiple of the limit.
     pub(crate) factor: f64,
     pub(crate) seed: u64,
 }
@@ -82,37 +81,36 @@ impl Case {
     }
 }
 
-/// What came of one run.
+/// The results of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
     pub(crate) case: Case,
-    /// Upstream 429s in the learning time, as a part of the first minute's requests.
+    /// 429s in the learning time, as a fraction of the first minute's requests.
     pub(crate) learning: f64,
-    /// The same, of attempts that were sent when the first 429 was known.
+    /// The same for attempts sent after the first 429 was received.
     pub(crate) avoidable: f64,
-    /// Upstream 429s after it.
+    /// 429s after the learning time.
     pub(crate) after: u64,
-    /// The part of the limit that was used once it was learned.
+    /// The used fraction of the limit after the learning time.
     pub(crate) used: f64,
     pub(crate) median: f64,
     pub(crate) worst: f64,
     pub(crate) jain: f64,
     pub(crate) late: u64,
     pub(crate) attempts: u64,
-    /// The part of the requests that were refused for their deadline.
+    /// The fraction of requests refused because of their deadline.
     pub(crate) turned_away: f64,
-    /// The most that others were said to take: there are none.
+    /// The maximum reported use by others, of which there are none.
     pub(crate) foreign: f64,
     pub(crate) by_minute: Vec<u64>,
 }
 
 impl Outcome {
     fn new(case: Case, report: &Report) -> Self {
-        // What is learned by refusals is learned in the minute of the first one, and those that
-        // follow.
+        // A limit learned from refusals is learned in the minutes after the first one.
         let first = report.refused_by_minute.iter().position(|count| *count > 0).unwrap_or(0);
         let learned = match case.told {
-            // What contradicts the headers shows when it is met.
+            // A limit that contradicts the headers shows only by a refusal.
             Told::Headers if SHAPES[case.shape].0 == "lying" => first + 1,
             Told::Headers => 1,
             Told::Configured => 0,
@@ -153,7 +151,7 @@ impl Outcome {
     }
 }
 
-/// Jain's index of fairness: 1 where all have the same.
+/// Jain's fairness index: 1 if all get the same.
 pub(crate) fn jain(values: impl Iterator<Item = f64>) -> f64 {
     let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
     for value in values {
@@ -167,7 +165,7 @@ pub(crate) fn run_all(cases: &[Case]) -> Vec<Outcome> {
     each(cases, |case| Outcome::new(*case, &run(case.scenario())))
 }
 
-/// Does `work` for each item, on all cores, and gives the results in the order of the items.
+/// Runs `work` for each item on all cores. Returns the results in order.
 pub(crate) fn each<I: Sync, O: Send>(items: &[I], work: impl Fn(&I) -> O + Sync) -> Vec<O> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(items.len()));

@@ -4,7 +4,7 @@ use weir::internals::simulate::limiter::{Depth, Dimension, Joint, Shape};
 
 use crate::world::{Report, Scenario, Source, Weather, percentile, run};
 
-/// 40 calls a second on a limit of 6,000 a minute, one minute of fine weather first.
+/// 40 calls a second on a limit of 6,000 a minute, with one minute without faults first.
 fn scenario(weather: Vec<(f64, f64, Weather)>, seconds: f64) -> Scenario {
     let upstream = Joint::new().with(Dimension::RequestsPerMinute, 6000, Shape::Bucket(Depth::Window));
     let mut scenario = Scenario::new(upstream);
@@ -67,7 +67,7 @@ fn ten_seconds_cost_no_call() {
     }
 }
 
-/// A short outage is not made a long one by the wait for the next probe.
+/// The wait for the next probe does not prolong a short outage.
 #[test]
 fn it_is_back_soon_after_a_short_outage() {
     for length in [2.0, 5.0, 10.0] {
@@ -84,8 +84,7 @@ fn it_is_back_soon_after_a_short_outage() {
     }
 }
 
-/// Seconds after the first one, while its release still goes on: the wait for the second one counts
-/// from its own beginning.
+/// During the ramp-up after the first outage: the wait for the second counts from its own start.
 #[test]
 fn a_second_outage_is_not_the_first() {
     let report = run(scenario(vec![(60.0, 72.0, Weather::Refused), (82.0, 98.0, Weather::Refused)], 160.0));
@@ -115,7 +114,7 @@ fn five_minutes_are_answered_in_time() {
 }
 
 #[test]
-fn without_patience_the_answer_is_immediate() {
+fn without_max_wait_the_refusal_is_immediate() {
     let mut scenario = scenario(vec![(60.0, 120.0, Weather::Refused)], 150.0);
     scenario.settings.breaker.max_wait = std::time::Duration::ZERO;
     let report = run(scenario);
@@ -151,7 +150,7 @@ fn a_stall_is_noticed() {
 }
 
 #[test]
-fn half_failing_is_thinned_not_blocked() {
+fn half_failing_is_shed_not_blocked() {
     let report = run(scenario(vec![(60.0, 240.0, Weather::Flaky(0.5))], 240.0));
     let offered = 180.0 * 40.0;
     let made = attempts(&report, 60.0, 240.0) as f64;
@@ -178,8 +177,8 @@ fn everything_failing_without_a_breaker_amplifies_by_less_than_a_tenth() {
     assert!(each <= 1.1, "{each}");
 }
 
-/// `findings/faults.md` 3: each return started at ten a second, and the queue grew without end.
-/// Directly, with the SDK's two repeats, 99 of 100 calls take up to 1.5 s.
+/// Each ramp-up started at ten a second, and the queue grew without bound. Without Weir, with the
+/// SDK's two retries, 99 of 100 calls take up to 1.5 s.
 #[test]
 fn short_failures_stay_short() {
     for seed in 1..=3 {
@@ -198,7 +197,7 @@ fn short_failures_stay_short() {
     }
 }
 
-/// R05: an upstream whose answers take a minute answers everything it gets.
+/// R05: an upstream whose responses take a minute is not failing.
 #[test]
 fn slow_and_healthy_is_no_outage() {
     for (slow, rate) in [(1.0, 0.5), (0.5, 0.2), (0.06, 2.0)] {

@@ -1,25 +1,22 @@
-//! `limits.in_flight = "auto"`: a model server that queues what is beyond its slots, on a clock of
-//! its own.
+//! `limits.in_flight = "auto"` with a simulated model server that queues requests above its slots.
 
 use weir::internals::admission::{LimitReports, LimitSettings};
 use weir::internals::simulate::limiter::{Joint, Price};
 
 use crate::world::{Scenario, Source, Strange, Stranger, Tokens, run};
 
-/// A server, and what is asked of it.
+/// A server and its load.
 #[derive(Clone, Copy, Debug)]
 struct Server {
     name: &'static str,
     slots: usize,
-    /// Tokens of a prompt: the fewest and the most. The server reads [`READS`] a second.
+    /// The minimum and maximum tokens of a prompt. The server reads [`READS`] a second.
     prompt: (f64, f64),
-    /// Seconds that an answer takes on average from its first event on,
+    /// The mean duration of a response after its first event, in seconds,
     answer: f64,
-    /// and whether they are spread as widely as an exponential distribution, or half of the mean to
-    /// both sides.
+    /// and whether it is distributed exponentially, or uniformly within half of the mean.
     wide: bool,
-    /// The number of prompts in ten that are in the server's cache: their first event comes at
-    /// once.
+    /// The number of prompts in ten that are cached, so that their first event is immediate.
     cached: u64,
 }
 
@@ -31,18 +28,18 @@ const SERVERS: [Server; 5] = [
     Server { name: "four slots", slots: 4, prompt: (300.0, 300.0), answer: 3.0, wide: true, cached: 0 },
 ];
 
-/// Tokens of prompts that a slot reads in a second.
+/// The prompt tokens that a slot reads per second.
 const READS: f64 = 8000.0;
-/// Callers that send again as soon as they are answered, for each slot.
+/// Sequential callers per slot.
 const CALLERS: u32 = 8;
-/// First events within this number of seconds of the sending count.
+/// The maximum seconds to the first event for a response that counts.
 const PROMPT: f64 = 2.0;
 
-/// The server at work: what comes waits for a slot, first come, first served.
+/// The running server: requests wait for a slot in order of arrival.
 #[derive(Debug)]
 struct Slots {
     server: Server,
-    /// When what came so far ends.
+    /// The ends of the requests so far.
     ends: Vec<f64>,
     rng: fastrand::Rng,
 }
@@ -66,8 +63,8 @@ impl Stranger for Slots {
     }
 }
 
-/// Answers with a prompt first event that end after `from`, in a run of some seconds. At another
-/// time the server has another number of slots.
+/// The responses with a timely first event that end after `from`. The number of slots changes at a
+/// time.
 fn goodput(
     server: Server,
     limits: LimitSettings,
@@ -91,19 +88,19 @@ fn goodput(
     report.heads.iter().filter(|(ended, head, _)| *ended > from && *head <= PROMPT).count() as f64
 }
 
-/// The default, but for a bound that is found.
+/// The default settings, with a learned bound.
 fn auto() -> LimitSettings {
     LimitSettings { finds_in_flight: true, ..LimitSettings::default() }
 }
 
-/// Static bounds that are tried for a number of slots.
+/// The static bounds to compare with, for a number of slots.
 fn bounds(slots: usize) -> Vec<u32> {
     let parts: &[f64] = if crate::full() { &[0.9, 1.0, 1.1, 1.25, 1.5, 2.0] } else { &[1.0, 1.1, 1.25] };
     let bounds = parts.iter().map(|part| (slots as f64 * part) as u32);
     bounds.chain([slots as u32 + 1]).collect()
 }
 
-/// The goodput with a found bound, as a part of that with the best static one.
+/// The goodput with a learned bound, as a fraction of that with the best static one.
 fn compared(server: Server, seed: u64, seconds: f64, from: f64, change: Option<(f64, usize)>) -> f64 {
     let run = |limits| goodput(server, limits, seed, (from, seconds), change);
     let slots = change.map_or(server.slots, |(_, slots)| slots);
@@ -111,8 +108,7 @@ fn compared(server: Server, seed: u64, seconds: f64, from: f64, change: Option<(
     run(auto()) / bounds(slots).into_iter().map(fixed).fold(1.0, f64::max)
 }
 
-/// A time that is long enough for 2,000 answers and no longer than 25 minutes, after a minute of
-/// learning.
+/// The duration for 2,000 responses, at most 25 minutes, after a minute of learning.
 fn steady(server: Server, seed: u64) -> f64 {
     let seconds = (2000.0 / server.slots as f64 * server.answer).clamp(30.0, 1500.0);
     compared(server, seed, 60.0 + seconds, 60.0, None)
@@ -127,7 +123,7 @@ fn mean(parts: &[f64]) -> f64 {
 }
 
 #[test]
-fn a_found_bound_is_as_good_as_the_best_static_one() {
+fn a_learned_bound_is_as_good_as_the_best_static_one() {
     for server in SERVERS {
         let parts: Vec<f64> = (1..=seeds()).map(|seed| steady(server, seed)).collect();
         println!("{}: {parts:.3?}", server.name);
@@ -135,16 +131,15 @@ fn a_found_bound_is_as_good_as_the_best_static_one() {
     }
 }
 
-/// From the thirtieth second after the change on, against the best bound for the slots that there
-/// are then.
+/// Measured from 30 s after the change, against the best bound for the new number of slots.
 #[test]
-fn a_found_bound_follows_within_half_a_minute() {
-    // Short answers of 400 slots are half of the events of this test.
+fn a_learned_bound_follows_within_half_a_minute() {
+    // Short responses of 400 slots are half of the events of this test.
     let is_run = |server: &Server| crate::full() || server.slots < 200;
     for server in SERVERS.into_iter().filter(is_run) {
         for slots in [server.slots / 2, server.slots * 2] {
             let run = |seed| compared(server, seed, 150.0, 90.0, Some((60.0, slots)));
-            // A run of few slots has few answers in a minute.
+            // A run with few slots has few responses in a minute.
             let runs = if server.slots > 16 { seeds() } else { seeds() * 6 };
             let parts: Vec<f64> = (1..=runs).map(run).collect();
             println!("{} with {slots} slots: {:.3} of {parts:.3?}", server.name, mean(&parts));
@@ -153,9 +148,9 @@ fn a_found_bound_follows_within_half_a_minute() {
     }
 }
 
-/// What the server has in its cache begins at once, and is no measure of the rest.
+/// Cached prompts start at once, and say nothing about the others.
 #[test]
-fn cached_prompts_are_no_reason_for_a_low_bound() {
+fn cached_prompts_do_not_lower_the_bound() {
     for cached in [1, 3, 5, 8] {
         let server = Server { cached, ..SERVERS[1] };
         let parts: Vec<f64> = (1..=seeds()).map(|seed| steady(server, seed)).collect();

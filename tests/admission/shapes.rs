@@ -1,40 +1,38 @@
-//! Issue 3, 1: no 429 in any shape once it is learned, and the limit is used.
+//! Issue 3, 1: after the learning time no shape causes a 429, and the limit is used.
 
 use weir::internals::simulate::limiter::Joint;
 
 use crate::matrix::{Case, LATENCIES, Outcome, SHAPES, Told, print, run_all};
 use crate::world::{Scenario, Source, run};
 
-/// What a cell of the matrix has to keep.
+/// The bounds of a cell of the matrix.
 #[derive(Clone, Copy, Debug)]
 struct Claim {
-    /// 429s of the learning time, as a part of the first minute's requests: those that Weir could
-    /// have avoided, which is all that was sent after the first one came back; and all.
+    /// 429s of the learning time, as a fraction of the first minute's requests: the avoidable ones,
+    /// which were sent after the first one was received; and all.
     avoidable: f64,
     learning: f64,
-    /// 429s after it, and the same as a part of all attempts.
+    /// 429s after it, and as a fraction of all attempts.
     after: u64,
     of_attempts: f64,
-    /// The part of the limit that is used where there is work for it.
+    /// The used fraction of the limit while there is work.
     used: f64,
 }
 
-/// The claims, and where physics forbids the goal (1 % while learning, none after, 97 %):
+/// The bounds, with the cases in which the goal (1 % while learning, none after, 97 %) is
+/// impossible:
 /// - A bucket that holds ten requests, through delays of up to 2 s before the accounting: arrivals
 ///   in a second are then almost Poisson. Releases at perfectly even distances of 97.5 % of the
 ///   rate meet 2.5 refusals in five minutes on average, and up to 6 in the worst of 20 runs; at 96
 ///   % still 1.2. Nobody can see the delays before they happened.
-/// - What is on its way when the first refusal comes back. It grows with the pace and the delays; a
-///   pace slow enough for 1 % of a fixed window's 600 with 2 s of delay would be 60 % of what is
-///   offered, and would hold back an upstream without any limit for minutes. What is sent after the
-///   first refusal came back is the avoidable part.
-/// - Headers that tell of a deeper bucket than there is: they are found out when a burst meets the
-///   true one.
-/// - Refusals that 30 % of the heads keep to themselves for a minute: they, and the proof of what
-///   was taken, come late.
-/// - Bare 429s, without numbers and without a time: each probe for more ends with refusals of what
-///   is on its way. Probes are as rare as they are dear: one in a hundred attempts at most is
-///   refused, and each run uses 90 % or more.
+/// - Requests in flight at the first refusal. Their number grows with rate and delay. A rate slow
+///   enough for 1 % of a fixed window's 600 with 2 s of delay would be 60 % of the load, and would
+///   throttle an upstream without limits for minutes. Only later requests are avoidable.
+/// - Headers that report a deeper bucket than the real one, which shows only by a refused burst.
+/// - 30 % of the heads delayed by a minute: refusals and levels arrive late.
+/// - Bare 429s, without numbers and time: each probe for a higher rate ends with the refusal of the
+///   requests in flight. At most one in a hundred attempts is refused, and each run uses at least
+///   90 %.
 fn claim(case: &Case) -> Claim {
     let (name, latency) = (SHAPES[case.shape].0, LATENCIES[case.latency]);
     let ten_through_two_seconds =
@@ -56,7 +54,7 @@ fn claim(case: &Case) -> Claim {
     }
 }
 
-/// What an outcome breaks.
+/// The bounds that an outcome exceeds.
 fn broken(outcome: &Outcome) -> Vec<String> {
     let case = &outcome.case;
     let claim = claim(case);
@@ -76,14 +74,13 @@ fn broken(outcome: &Outcome) -> Vec<String> {
         check(outcome.used >= claim.used, format!("{:.4} of the limit used", outcome.used));
         check(outcome.jain >= 0.99, format!("Jain index {:.4}", outcome.jain));
     } else if case.told != Told::Nothing {
-        // At 0.5 and 1 times the limit the start is what costs: a scope of which nothing is known
-        // starts gently.
+        // At 0.5 and 1 times the limit only the slow start of an unknown scope costs.
         check(outcome.turned_away <= 0.02, format!("{:.4} turned away", outcome.turned_away));
     }
     broken
 }
 
-/// What the runs of a cell use on average.
+/// The mean use over the runs of a cell.
 fn mean_use(case: &Case) -> f64 {
     let claim = claim(case);
     if claim.after > 0 || claim.used <= 0.9 { claim.used } else { 0.97 }
@@ -122,7 +119,7 @@ fn cases(told: Told) -> Vec<Case> {
 
 /// Every cell, all failures at once; `--nocapture` prints the table.
 #[test]
-fn every_shape_whoever_tells_of_the_limit() {
+fn every_shape_and_source_of_the_limit() {
     let cases: Vec<Case> = Told::ALL.into_iter().flat_map(cases).collect();
     let outcomes = run_all(&cases);
     print(&outcomes);

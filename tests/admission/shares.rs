@@ -1,4 +1,4 @@
-//! `limits.share`: several instances with one key, each with a part of every limit.
+//! `limits.share`: several instances with one key, each with a fraction of every limit.
 
 use weir::internals::simulate::limiter::{Dimension, Joint, Shape};
 
@@ -6,11 +6,11 @@ use crate::matrix::SHAPES;
 use crate::world::{Scenario, Source, Tokens, run};
 
 const LIMIT: u64 = 1200;
-/// Seconds of a run, and after how many of them it is measured.
+/// The duration of a run, and the start of the measurement, in seconds.
 const SECONDS: (f64, f64) = (480.0, 180.0);
 
-/// The part of the limit that each of two instances used, which have these shares, and always work
-/// where they are busy; and the 429s after the first minutes.
+/// The used fraction of the limit by two instances with these shares, each busy or idle; and the
+/// 429s after the first minutes.
 fn used(shape: Shape, shares: [f64; 2], busy: [bool; 2]) -> ([f64; 2], u64) {
     let mut scenario = Scenario::new(Joint::new().with(Dimension::RequestsPerMinute, LIMIT, shape));
     (scenario.seconds, scenario.measured_from) = SECONDS;
@@ -29,8 +29,7 @@ fn used(shape: Shape, shares: [f64; 2], busy: [bool; 2]) -> ([f64; 2], u64) {
     ([part(0), part(1)], report.refused_from(3))
 }
 
-/// What the other instance uses of its own share is no use of ours: with half of the limit each,
-/// both go at half.
+/// The other instance's use of its share does not reduce ours: both run at half of the limit.
 #[test]
 fn two_halves_make_a_whole() {
     for (name, shape) in SHAPES {
@@ -41,8 +40,7 @@ fn two_halves_make_a_whole() {
     }
 }
 
-/// Nobody gets more than its share, and who has less than half of it is not pushed further back by
-/// who has more.
+/// No instance exceeds its share, and a small share is not reduced by a large one.
 #[test]
 fn unequal_shares_are_kept() {
     for (name, shape) in SHAPES {

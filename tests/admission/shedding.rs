@@ -1,4 +1,4 @@
-//! Limiters that answer what is too much with a plain 500, and upstreams that fail by chance.
+//! Limiters that refuse with a plain 500, and upstreams that fail at random.
 
 use std::collections::VecDeque;
 
@@ -8,10 +8,10 @@ use weir::internals::simulate::limiter::Price;
 use crate::strangers::{Chance, Deep, Make, PLAIN, Tells, Windows, scenario, used};
 use crate::world::{Report, Scenario, Strange, Stranger, percentile, run};
 
-/// A failure that tells of no limit.
+/// A failure without a sign of a limit.
 const FAILED: Strange = Strange::Failed(ErrorClass::InternalServerError);
 
-/// What a limiter refuses fails.
+/// A limiter whose refusals are failures.
 #[derive(Debug)]
 struct Sheds<S>(S);
 
@@ -24,7 +24,7 @@ impl<S: Stranger> Stranger for Sheds<S> {
     }
 }
 
-/// A log of the last seconds.
+/// A sliding log.
 #[derive(Debug)]
 struct Log {
     limit: usize,
@@ -45,7 +45,7 @@ impl Stranger for Log {
     }
 }
 
-/// A few milliseconds to the upstream, and an answer soon.
+/// A short delay to the upstream, and a quick response.
 fn quickly(make: Make, rate: f64) -> Scenario {
     let mut scenario = scenario(make, rate);
     (scenario.before, scenario.after) = (0.005, 0.05);
@@ -66,10 +66,10 @@ fn told(name: &str, rate: f64, report: &Report) -> String {
     row
 }
 
-/// Six attempts within some seconds, or the retry budget, ended these calls, as they do where
-/// something else fails; with three calls for each two that pass, nobody needs to be lost.
+/// Without detection, six attempts or the retry budget would end these calls. With three calls for
+/// two that pass, none needs to fail.
 #[test]
-fn a_limit_behind_plain_failures_is_found_and_kept_to() {
+fn a_limit_behind_plain_failures_is_found_and_obeyed() {
     let makes: [(&str, f64, Make); 5] = [
         ("windows of 1 s", 10.0, || Box::new(Sheds(Windows::new(10.0, 1.0, false, Tells::Nothing)))),
         ("windows of 10 s", 5.0, || Box::new(Sheds(Windows::new(50.0, 10.0, false, Tells::Nothing)))),
@@ -87,7 +87,7 @@ fn a_limit_behind_plain_failures_is_found_and_kept_to() {
             let report = run(scenario);
             let row = told(&format!("{name}, {traffic}"), rate, &report);
             let lost = report.failed.len() as u64;
-            // Failures are known to be for the load after some ten of them.
+            // About ten failures show that they depend on the load.
             let holds = lost * 100 <= report.offered
                 && used(&report, rate) >= 0.75
                 && report.refused_upstream * 10 <= report.attempts.len() as u64;
@@ -99,9 +99,10 @@ fn a_limit_behind_plain_failures_is_found_and_kept_to() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// What fails whatever the pace is no limit: a trial shows it, and then the pace is as before.
+/// Failures that do not depend on the rate are no limit: a trial shows this, and the rate is
+/// restored.
 #[test]
-fn failures_that_do_not_come_with_the_load_cost_no_throughput() {
+fn failures_independent_of_load_cost_no_throughput() {
     for part in [0.05, 0.15, 0.25] {
         let make: Make = match part {
             0.05 => || Box::new(Chance::new(0.05, FAILED, 3)),
@@ -114,8 +115,8 @@ fn failures_that_do_not_come_with_the_load_cost_no_throughput() {
         let row = told(&format!("{part} fail"), 40.0, &report);
         let wait = percentile(&report.waits, 0.95);
         println!("95 of 100 wait for {wait:.2} s at most");
-        // A trial waits for probes seven times, and what waited goes at twice what is asked for:
-        // some ten seconds of waiting, once in the five minutes. That is less than a twentieth.
+        // A trial waits for probes seven times, and the queue is then served at twice the load:
+        // about ten seconds of waiting in five minutes, less than a twentieth.
         assert!(wait <= 2.0, "{row}: {wait}");
         assert!(used(&report, 40.0) >= 0.95, "{row}");
     }

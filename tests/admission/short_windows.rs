@@ -1,12 +1,11 @@
-//! Small limits of short windows, and short resets of a minute's limit.
+//! Small limits with short windows, and limits per minute with short resets.
 
 use crate::matrix::each;
 use crate::strange_rules::Case;
 use crate::strangers::{Deep, Make, Minute, Tells, Until, Windows, row, scenario, used};
 use crate::world::{Stranger, run};
 
-/// Each case with delays of several sizes, and several seeds; from the second given on its use is
-/// measured.
+/// Checks each case with several delays and seeds. The use is measured from the given second.
 fn check_all(cases: &[(Case, f64)], latencies: [(f64, f64); 3], seconds: f64) {
     let runs: Vec<_> = cases
         .iter()
@@ -33,10 +32,9 @@ fn check_all(cases: &[(Case, f64)], latencies: [(f64, f64); 3], seconds: f64) {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// A limit of a second or of ten, told by its own headers, and so small that a minute's pace would
-/// see next to nothing of it: it is learned within a few of its windows, and used. Delays of a
-/// fifth of a second push some of what goes in one window into the next, and what went before the
-/// first answer may be too much.
+/// A limit per second or per ten seconds in headers, so small that the rate of a limit per minute
+/// would hardly use it, is learned within a few windows, and used. Delays of a fifth of a second
+/// shift some requests into the next window, and those before the first response may exceed it.
 #[test]
 fn small_limits_of_short_windows_are_learned_soon() {
     let case =
@@ -84,10 +82,10 @@ fn small_limits_of_short_windows_are_learned_soon() {
     check_all(&cases, [(0.05, 0.45), (0.0, 0.005), (0.2, 1.0)], 300.0);
 }
 
-/// What tells of short resets and counts by the minute all the same is asked for no more than it
-/// takes. Resets that say less than the truth are found out by one refusal in 20 minutes.
+/// A limit per minute with short resets is not exceeded. Wrong resets cost one refusal in 20
+/// minutes.
 #[test]
-fn short_resets_of_a_minutes_limit_are_no_reason_to_hurry() {
+fn short_resets_of_a_limit_per_minute_do_not_raise_the_rate() {
     fn late(limit: f64, sliding: bool) -> Box<dyn Stranger> {
         Box::new(Windows::new(limit, 60.0, sliding, Tells::Own).at_phase(0.93))
     }
@@ -98,7 +96,7 @@ fn short_resets_of_a_minutes_limit_are_no_reason_to_hurry() {
         case("bucket of 3", 3.0, || Box::new(Deep::new(0.05, 60.0, Tells::Own)), (0, 0), 0.84),
         case("bucket of 10", 10.0, || Box::new(Deep::new(1.0 / 6.0, 60.0, Tells::Own)), (0, 0), 0.95),
         case("bucket of 60", 60.0, || Box::new(Deep::new(1.0, 60.0, Tells::Own)), (0, 0), 0.95),
-        // It is a sixth as deep as its headers say: a burst finds that out once.
+        // Its depth is a sixth of that in its headers, which one burst shows.
         case("shallow bucket of 60", 60.0, || Box::new(Deep::new(1.0, 10.0, Tells::Minute)), (5, 0), 0.95),
         case("windows of 10", 10.0, || Box::new(Windows::new(10.0, 60.0, false, Tells::Own)), (0, 0), 0.95),
         case("windows of 10, late", 10.0, || late(10.0, false), (0, 0), 0.95),

@@ -1,4 +1,4 @@
-//! A limit that steps to twice or half of what it was.
+//! A limit that doubles or halves.
 
 use weir::internals::simulate::limiter::{Dimension, Joint};
 
@@ -6,11 +6,11 @@ use crate::matrix::{SHAPES, each};
 use crate::world::{Report, Scenario, Source, run};
 
 const LIMIT: u64 = 1200;
-/// When the limit steps, and for how long its use is measured afterwards.
+/// The time of the step, and the duration of the measurement after it.
 const STEP: f64 = 200.0;
 const MEASURED: f64 = 155.0;
 
-/// Who tells of the limit: headers, with refusals that name numbers; such refusals alone; nobody.
+/// The source of the limit: headers and refusals with numbers; only such refusals; none.
 const TOLD: [(&str, bool, bool, f64); 3] =
     [("headers", true, true, 5.0), ("numbers", false, true, 60.0), ("bare 429s", false, false, 60.0)];
 
@@ -28,8 +28,8 @@ fn step(shape: usize, told: usize, factor: f64, seed: u64) -> Report {
     run(scenario)
 }
 
-/// What is used of what the upstream would take after the step, within 5 s where headers tell of it
-/// and 60 s where nothing does, and the part of the attempts since then that it refuses.
+/// The used fraction of the new limit, within 5 s with headers and 60 s without, and the refused
+/// fraction of the attempts since then.
 #[test]
 fn a_step_is_followed() {
     let mut cases = Vec::new();
@@ -42,7 +42,7 @@ fn a_step_is_followed() {
     let mut broken = Vec::new();
     for ((told, shape, factor), report) in cases.iter().zip(&reports) {
         let (shape, (told, headers, _, within)) = (SHAPES[*shape].0, TOLD[*told]);
-        // What it might take beyond its rate was saved up before.
+        // The amount above its rate was saved before.
         let rate = LIMIT as f64 / 60.0 * factor;
         let ideal = (report.ideal as f64).min(rate * (MEASURED + within)) - rate * within;
         let used = report.used.0 as f64 / ideal;
@@ -55,17 +55,17 @@ fn a_step_is_followed() {
             report.refused_by_minute
         );
         println!("{row}");
-        // - A log that is full by a higher limit takes nothing for half a minute, then twice the
-        //   rate for as long: what is paced catches up with that later.
-        // - Without headers a raised limit is found by being refused. A limit whose refusals name
-        //   it is believed for ten minutes, and one that is shut until a window's end is tried a
-        //   percent at a time.
+        // - A log that is full after a cut admits nothing for half a minute, then twice the rate
+        //   for as long, which pacing uses only later.
+        // - Without headers a raised limit is found by probing. A limit named by refusals is
+        //   trusted for ten minutes, and one that is closed until a window's end is probed in steps
+        //   of 1 %.
         let is_late = match (headers, *factor > 1.0, shape) {
             (true, false, "log") => true,
             (true, ..) | (false, false, _) => false,
             (false, true, _) => told == "numbers" || shape == "fixed",
         };
-        // A bare 429 tells of no new limit: a lower one is found by several.
+        // A bare 429 names no limit: a lower one is found by several.
         let is_groping = told == "bare 429s" && *factor < 1.0;
         if used < 0.95 && !is_late || refused > 0.01 && !is_groping {
             broken.push(row);

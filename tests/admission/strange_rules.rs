@@ -1,27 +1,26 @@
-//! Limits that count by rules which Weir was not made for: their use, and what they refuse.
+//! Limits with unusual algorithms: their use, and their refusals.
 
 use crate::at_once::Concurrent;
 use crate::matrix::each;
 use crate::strangers::{BARE, Deep, Leaky, Make, Regions, Storm, Tells, Windows, row, scenario, used};
 use crate::world::{Scenario, percentile, run};
 
-/// What a stranger's run has to keep.
+/// The bounds of a run.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    /// What it takes a second.
+    /// The limit per second.
     pub(crate) rate: f64,
     pub(crate) make: Make,
-    /// 429s in all, and after eight minutes; where nothing tells of the limit, one in a hundred
-    /// attempts after that time.
+    /// The maximum number of 429s in all, and after eight minutes. Without any report of the limit,
+    /// one in a hundred attempts after that time.
     pub(crate) refused: Option<(u64, u64)>,
-    /// The part of the limit that is used after eight minutes.
+    /// The minimum used fraction of the limit after eight minutes.
     pub(crate) used: f64,
 }
 
-/// Nobody tells of these limits as Weir knows it, or they are counted by windows that it does not
-/// expect. Where nothing but 429s tells, nine tenths of the limit are used, and one attempt in a
-/// hundred is refused. Windows of a second fall short: of 20 in each, random delays push one or two
-/// into the next.
+/// Limits that are reported in unknown ways, or counted in unexpected windows. With only 429s, nine
+/// tenths of the limit are used, and one attempt in a hundred is refused. Windows of a second are
+/// used less: of 20 requests in each, random delays shift one or two into the next.
 const CASES: &[Case] = &[
     Case {
         name: "sliding counter, bare",
@@ -212,7 +211,7 @@ const IN_NO_ORDER: [usize; 32] =
     [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0];
 
 #[test]
-fn strange_rules_are_met() {
+fn unusual_algorithms_are_handled() {
     check(CASES, 1);
 }
 
@@ -235,10 +234,10 @@ pub(crate) fn check(cases: &[Case], seeds: u64) {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// 30 s of refusals whatever the pace, of an upstream without a limit: no flood meanwhile, and
-/// afterwards it is soon found out that there is none.
+/// An upstream without a limit that refuses everything for 30 s: few attempts in that time, and
+/// soon full rate afterwards.
 #[test]
-fn a_storm_of_refusals_is_no_limit() {
+fn temporary_refusals_are_no_limit() {
     const RATE: f64 = 40.0;
     let makes: [(&str, Make); 2] = [
         ("a storm, bare", || Box::new(Storm { from: 120.0, until: 150.0, tells: false })),
@@ -249,7 +248,7 @@ fn a_storm_of_refusals_is_no_limit() {
         (scenario.measured_from, scenario.seconds) = (270.0, 420.0);
         let report = run(scenario);
         let row = row(name, RATE, &report);
-        // A pause that grows, and a second's worth when the first one ends.
+        // A growing pause, and the requests of a second when the first one ends.
         assert!(report.refused_upstream <= 60, "{row}");
         let median = percentile(&report.waits, 0.5);
         assert!(median < 30.0 && report.deadline_refused * 20 <= report.offered, "{row}, {median} s");
@@ -257,10 +256,9 @@ fn a_storm_of_refusals_is_no_limit() {
     }
 }
 
-/// A tenfold limit of which nothing tells is found within a few of the times at which it is asked
-/// for.
+/// An unreported raise of the limit by ten is found within a few probes.
 #[test]
-fn a_raised_limit_is_found_by_asking() {
+fn a_raised_limit_is_found_by_probing() {
     let make: Make = || Box::new(Windows::new(600.0, 60.0, false, Tells::Nothing));
     let mut scenario = scenario(make, 25.0);
     scenario.scales = vec![(300.0, 10.0), (1500.0, 0.1)];
@@ -277,12 +275,12 @@ fn a_raised_limit_is_found_by_asking() {
     assert!(report.refused_upstream <= 300, "{row}");
 }
 
-/// Nobody tells of a limit, for there is none: what is asked for is soon let through.
+/// Without any limit, all requests are soon sent.
 #[test]
-fn no_limit_holds_nobody_back() {
+fn without_a_limit_nothing_is_delayed() {
     let limitless: Make = || Box::new(Storm { from: 0.0, until: 0.0, tells: false });
-    // (callers that ask one after the other, how many ask at once, how long an answer takes, how
-    // many have gone upstream within a number of seconds)
+    // (sequential callers, burst size, seconds of a response, requests sent within a number of
+    // seconds)
     for (closed, backlog, latency, least) in [
         (1, 0, 0.005, (10.0, 1_300)),
         (20, 0, 0.05, (10.0, 2_200)),
@@ -302,10 +300,10 @@ fn no_limit_holds_nobody_back() {
     }
 }
 
-/// 40 callers that give up after seven seconds, at two requests a second: what goes upstream is
-/// answered in time, and who can't be is told so at once.
+/// 40 callers with a deadline of seven seconds, at two requests a second: requests that are sent
+/// get their response in time, and the others are refused at once.
 #[test]
-fn what_would_be_answered_too_late_is_not_sent() {
+fn a_request_that_would_be_late_is_not_sent() {
     let make: Make = || Box::new(Windows::new(120.0, 60.0, false, Tells::Own));
     let mut scenario = scenario(make, 0.0);
     let source = &mut scenario.sources[0];

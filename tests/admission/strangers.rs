@@ -1,4 +1,4 @@
-//! Upstreams that count by rules which Weir was not made for, and tell of them in their own ways.
+//! Simulated upstreams with unusual algorithms and reports of their limits.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use weir::internals::simulate::limiter::{Joint, Price};
 
 use crate::world::{Report, Scenario, Source, Strange, Stranger};
 
-/// A refusal that says nothing.
+/// A refusal without information.
 pub(crate) const BARE: Strange =
     Strange::Refused { class: ErrorClass::RateLimitOther, numbers: None, hint: None };
 /// An answer without limit headers.
@@ -50,36 +50,34 @@ pub(crate) fn refused(hint: f64) -> Strange {
     Strange::Refused { class: ErrorClass::RateLimitRequests, numbers: None, hint }
 }
 
-/// How a stranger tells of its limit.
+/// How an upstream reports its limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Tells {
     /// Not at all.
     Nothing,
     /// By a `Retry-After` alone.
     Hint,
-    /// By headers that speak of a minute, whatever it counts by.
+    /// By headers of a limit per minute, regardless of the real window.
     Minute,
-    /// By headers that speak of its own window.
+    /// By headers of its own window.
     Own,
     /// The same, which name the window.
     Window,
-    /// As its own, without a reset.
+    /// By headers of its own window, without a reset.
     NoReset,
-    /// By a minute's headers that are always the same: as if nothing but the last request were ever
-    /// counted.
+    /// By constant headers of a limit per minute, as if only the last request counted.
     Cached,
 }
 
-/// A number of units in each window, which begins at a multiple of its length on the wall clock.
+/// A fixed window that is aligned to the wall clock.
 #[derive(Debug)]
 pub(crate) struct Windows {
     limit: f64,
     window: f64,
-    /// The part of the window before that counts too: a sliding counter.
+    /// Whether the previous window counts proportionally (a sliding counter).
     sliding: bool,
     tells: Tells,
-    /// The part of a window that is over when we begin: the clock's windows do not begin when we
-    /// do.
+    /// The elapsed fraction of the window at the start.
     phase: f64,
     index: f64,
     before: f64,
@@ -94,7 +92,7 @@ impl Windows {
         Self { limit, window, sliding, tells, phase: 0.37, index: 0.0, before: 0.0, used: 0.0, minute }
     }
 
-    /// The same windows when another part of one is over.
+    /// The same windows with another elapsed fraction.
     pub(crate) fn at_phase(self, phase: f64) -> Self {
         Self { phase, ..self }
     }
@@ -181,18 +179,18 @@ impl Stranger for Deep {
     }
 }
 
-/// What the reset of a [`Minute`] says.
+/// The meaning of a [`Minute`]'s reset.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
-    /// When its oldest is forgotten.
+    /// The expiry of the oldest entry.
     Oldest,
     /// The same, in whole seconds, rounded down.
     Seconds,
-    /// When its newest is forgotten.
+    /// The expiry of the newest entry.
     Newest,
-    /// The time in which one more comes in, whatever is used.
+    /// The time in which one unit refills, regardless of the use.
     Next,
-    /// Always a second. That is a lie.
+    /// Always a second, which is wrong.
     Second,
 }
 
@@ -231,7 +229,7 @@ impl Stranger for Minute {
     }
 }
 
-/// It never refuses: what is too much waits.
+/// An upstream that queues instead of refusing.
 #[derive(Debug)]
 pub(crate) struct Leaky {
     pub(crate) rate: f64,
@@ -245,7 +243,7 @@ impl Stranger for Leaky {
     }
 }
 
-/// Without any limit, but for a storm of refusals.
+/// An upstream without a limit that refuses everything for a while.
 #[derive(Debug)]
 pub(crate) struct Storm {
     pub(crate) from: f64,
@@ -262,11 +260,11 @@ impl Stranger for Storm {
     }
 }
 
-/// One address before several regions, each with limits and headers of its own, which take turns.
+/// One address for several regions with separate limits and headers, used in turn.
 #[derive(Debug)]
 pub(crate) struct Regions {
     regions: Vec<Windows>,
-    /// Whose turn it is, again and again.
+    /// The repeated order of the regions.
     turns: &'static [usize],
     next: usize,
 }
@@ -291,7 +289,7 @@ impl Stranger for Regions {
     }
 }
 
-/// A part of what comes is answered otherwise, whatever the load.
+/// An upstream that answers a random fraction of requests otherwise, regardless of load.
 #[derive(Debug)]
 pub(crate) struct Chance {
     part: f64,
@@ -313,7 +311,7 @@ impl Stranger for Chance {
 
 pub(crate) type Make = fn() -> Box<dyn Stranger>;
 
-/// Twice its limit is asked of it, which is `rate` a second.
+/// A scenario with a load of twice its limit of `rate` a second.
 pub(crate) fn scenario(make: Make, rate: f64) -> Scenario {
     let mut scenario = Scenario::new(Joint::new());
     scenario.stranger = Some(make());

@@ -1,4 +1,4 @@
-//! Issue 3, 1: tokens with log-normal prompts, both dimensions binding in turn, estimates off by a
+//! Issue 3, 1: log-normal prompts, limits of requests and of tokens, estimates that are wrong by a
 //! factor of 0.3 to 3.
 
 use weir::internals::simulate::limiter::{Dimension, Joint, Shape};
@@ -6,7 +6,7 @@ use weir::internals::simulate::limiter::{Dimension, Joint, Shape};
 use crate::matrix::{SHAPES, each};
 use crate::world::{Report, Scenario, Source, Tokens, run};
 
-/// What the limits are in a run.
+/// The limits of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) requests: u64,
@@ -15,8 +15,8 @@ pub(crate) struct Limits {
     pub(crate) median: f64,
 }
 
-/// Tokens bind where they are charged three times, requests where a third. Where both bind at once,
-/// a few in a thousand of each are lost to the other's turns.
+/// The limit of tokens is reached if they are charged three times, that of requests if a third. If
+/// both are reached, a few in a thousand of each are lost.
 pub(crate) const SMALL: Limits = Limits { requests: 1800, tokens: 400_000, median: 100.0 };
 pub(crate) const LARGE: Limits = Limits { requests: 6000, tokens: 2_000_000, median: 400.0 };
 
@@ -42,7 +42,7 @@ pub(crate) fn tokens(shape: Shape, headers: bool, charged: f64, limits: Limits, 
     run(scenario)
 }
 
-/// The parts of both limits that were used.
+/// The used fractions of both limits.
 pub(crate) fn use_of(report: &Report, limits: Limits) -> (f64, f64) {
     (
         report.used.0 as f64 / (limits.requests as f64 / 60.0 * report.measured),
@@ -68,8 +68,8 @@ fn log_normal_prompts_and_wrong_estimates() {
                         tokens * 100.0
                     );
                     println!("{about}");
-                    // A second's depth is less than three of the largest prompts: each refusal
-                    // costs some of the pace.
+                    // The depth of a second is less than three of the largest prompts, so each
+                    // refusal reduces the rate.
                     let shallow = matches!(name, "second" | "lying");
                     let (least, later) = if shallow { (0.96, 1) } else { (0.97, 0) };
                     assert!(requests.max(tokens) >= least, "{about}");
@@ -83,10 +83,10 @@ fn log_normal_prompts_and_wrong_estimates() {
     }
 }
 
-/// Tokens bind where each is charged a third of its estimate: what answers show of that is learned,
-/// or two thirds of the limit would be left.
+/// Tokens are charged a third of their estimate. Unless this is learned from responses, two thirds
+/// of the limit stay unused.
 #[test]
-fn a_price_that_is_far_too_high_costs_no_throughput() {
+fn an_estimate_that_is_far_too_high_costs_no_throughput() {
     let limits = Limits { requests: 6000, tokens: 200_000, median: 100.0 };
     for (name, shape) in SHAPES {
         let report = tokens(shape, true, 0.3, limits, 1);
@@ -101,10 +101,10 @@ fn a_price_that_is_far_too_high_costs_no_throughput() {
     }
 }
 
-/// Requests and tokens bind at once: the mean prompt takes as much of the one limit as of the
-/// other. What one of them lets through waits for the other's turn, so that neither is used as it
-/// would be alone. What is saved up meanwhile is a bucket's depth: a minute's is enough for all of
-/// the limit; half a second's, which is what every other shape is sure to take, is not.
+/// Both limits are reached: the mean prompt uses equal fractions of both. Requests that one admits
+/// may wait for the other, so neither is fully used. A bucket saves the unused amount up to its
+/// depth: a minute's is enough for the full limit; half a second's, the safe burst of the other
+/// shapes, is not.
 #[test]
 fn both_limits_at_once() {
     let seeds = if crate::full() { 1..=10 } else { 1..=1 };

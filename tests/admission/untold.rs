@@ -1,4 +1,4 @@
-//! Upstreams that tell of limits, and refuse by others.
+//! Upstreams that report some limits and refuse because of others.
 
 use std::time::Duration;
 
@@ -36,12 +36,12 @@ impl Stranger for Tokens {
     }
 }
 
-/// It tells of limits that are many times what it takes: an organization's, where a project or a
-/// key has its own.
+/// It reports limits far above the enforced ones: an organization's instead of a project's or a
+/// key's.
 #[derive(Debug)]
 struct Generous<S> {
     keeps: S,
-    /// Of tokens too, and not of requests alone.
+    /// Whether it reports tokens too.
     both: bool,
 }
 
@@ -73,8 +73,8 @@ fn alone(seconds: f64) -> Box<dyn Stranger> {
     Box::new(Tokens { rate: 2000.0, seconds, level: 0.0, at: 0.0, hints: true })
 }
 
-/// Until then the pace was one of requests a second: taken for one of tokens it would be next to
-/// nothing for minutes.
+/// Until then the rate was in requests a second. As a rate of tokens it would be close to zero for
+/// minutes.
 #[test]
 fn the_first_refusal_that_names_tokens_costs_no_throughput() {
     for make in [(|| alone(60.0)) as Make, || alone(10.0)] {
@@ -85,9 +85,9 @@ fn the_first_refusal_that_names_tokens_costs_no_throughput() {
     }
 }
 
-/// What refuses is not what is told: it is found beside that as it is where nothing is told.
+/// An unreported limit is found in addition to the reported ones.
 #[test]
-fn a_limit_that_nobody_tells_of_is_found_beside_those_that_are_told() {
+fn an_unreported_limit_is_found_beside_reported_ones() {
     fn tokens(seconds: f64, hints: bool, both: bool) -> Box<dyn Stranger> {
         Box::new(Generous { keeps: Tokens { rate: 2000.0, seconds, level: 0.0, at: 0.0, hints }, both })
     }
@@ -101,7 +101,7 @@ fn a_limit_that_nobody_tells_of_is_found_beside_those_that_are_told() {
         Box::new(Generous { keeps: Concurrent::new(20, BARE), both })
     }
     let case = |name, rate, make: Make, used| Case { name, rate, make, refused: None, used };
-    // 100 tokens each: 20 a second is the limit in all cases but the last two.
+    // 100 tokens each: the limit is 20 a second in all cases but the last two.
     let cases = [
         case("tokens, bare", 20.0, || tokens(60.0, false, true), 0.9),
         case("tokens, a time to wait", 20.0, || tokens(60.0, true, true), 0.9),

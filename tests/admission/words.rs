@@ -1,4 +1,4 @@
-//! Issue 3, 3 and "Bad input": what the upstream says, and how far it is taken at its word.
+//! Issue 3, 3 and "Bad input": the interpretation of the upstream's headers and refusals.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use weir::internals::caller::{CallerId, Lane, Mode};
 use weir::internals::classify::ErrorClass;
 use weir::internals::openai::Endpoint;
 
-/// A machine, and the time that its one caller sees.
+/// A state machine with one caller, and its clock.
 struct Caller {
     machine: Machine<u64>,
-    /// What it asks next.
+    /// The number of the next request.
     endpoint: Endpoint,
     now: Moment,
 }
@@ -32,7 +32,7 @@ impl Caller {
         self.machine.pump(self.now, &mut Vec::new());
     }
 
-    /// Asks for one request of this size in tokens; nothing where it would have to wait.
+    /// Requests admission for this number of tokens; `None` if it would have to wait.
     fn ask(&mut self, tokens: u64) -> Option<Attempt> {
         let request = Request {
             caller: CallerId(0),
@@ -59,7 +59,7 @@ impl Caller {
         }
     }
 
-    /// A tenth of a second later it is answered, with these token headers.
+    /// The response, a tenth of a second later, with these token headers.
     fn answered(&mut self, mut attempt: Attempt, limit: u64, remaining: u64) {
         self.pass(0.1);
         let reset = Duration::from_secs_f64(60.0 * (limit - remaining) as f64 / limit.max(1) as f64);
@@ -72,7 +72,7 @@ impl Caller {
         self.machine.settle(attempt, Outcome::Done, self.now);
     }
 
-    /// A tenth of a second later it is refused.
+    /// The refusal, a tenth of a second later.
     fn refused(&mut self, mut attempt: Attempt, limit: u64, used: Option<u64>, wait: f64) {
         self.pass(0.1);
         let report = HeadReport::default();
@@ -104,11 +104,11 @@ impl Caller {
     }
 }
 
-/// A refusal speaks of 30,000 a minute where every header says 2,000,000: they are two limits, and
-/// both hold. Where no further refusal speaks of the smaller one for ten minutes, it is raised step
-/// by step, and gone when it is as high as the other.
+/// A refusal names 30,000 a minute although every header has 2,000,000: both limits apply. After
+/// ten minutes without a further refusal the smaller one is raised in steps, and removed when it
+/// equals the other.
 #[test]
-fn a_limit_that_only_a_refusal_names_holds_beside_that_of_the_headers() {
+fn a_limit_named_by_a_refusal_applies_beside_that_of_the_headers() {
     for (used, wait) in [(Some(30_000), 1.0), (Some(30_000), 45.0), (Some(29_900), 0.8), (None, 6.0)] {
         let mut caller = Caller::new();
         for _ in 0..20 {
@@ -116,7 +116,7 @@ fn a_limit_that_only_a_refusal_names_holds_beside_that_of_the_headers() {
             caller.answered(attempt, 2_000_000, 2_000_000 - 500);
         }
         assert!((caller.tokens_per_minute().limit - 2e6).abs() < 1.0);
-        // Two are on their way when the refusal comes; one comes back after it.
+        // Two requests are in flight at the refusal; one response arrives after it.
         let (refused, other) = (caller.ask(500).unwrap(), caller.ask(500).unwrap());
         caller.refused(refused, 30_000, used, wait);
         caller.answered(other, 2_000_000, 1_990_000);
@@ -135,7 +135,7 @@ fn a_limit_that_only_a_refusal_names_holds_beside_that_of_the_headers() {
     }
 }
 
-/// An answer that was admitted before a limit was cut comes late: it tells of what was.
+/// A late response that was admitted before a cut of the limit reports the old limit.
 #[test]
 fn an_older_answer_does_not_bring_an_old_limit_back() {
     let mut caller = Caller::new();
@@ -158,10 +158,10 @@ fn an_older_answer_does_not_bring_an_old_limit_back() {
     assert!((caller.tokens_per_minute().limit - 6e4).abs() < 1.0);
 }
 
-/// Limits of 0 and of everything, waits of none and of a century, more used than there is: nothing
-/// is believed for longer than the next sane answer.
+/// Limits of 0 and of the maximum, waits of 0 and of a century, more used than the limit: none has
+/// an effect beyond the next valid response.
 #[test]
-fn absurd_refusals_stop_nothing() {
+fn absurd_refusals_have_no_lasting_effect() {
     for limit in [0, 1, 600_000, u64::MAX] {
         for used in [None, Some(0), Some(u64::MAX)] {
             for wait in [0.0, 1e-9, 60.0, 3e9] {
@@ -186,8 +186,8 @@ fn absurd_refusals_stop_nothing() {
     }
 }
 
-/// A clock that stands still, or jumps ahead by a day or a century: the machine goes on. (It is
-/// monotonic: it never goes back. The wall clock only counts for hints that are dates.)
+/// A clock that stands still, or jumps ahead by a day or a century. (It is monotonic. The wall
+/// clock matters only for hints that are dates.)
 #[test]
 fn clocks_that_jump() {
     for jump in [0.0, 86_400.0, 3e9] {
@@ -213,11 +213,10 @@ fn clocks_that_jump() {
     }
 }
 
-/// One endpoint is charged twice what it is estimated at, another 40 % of it: each is soon expected
-/// to be what it is charged, where answers come one at a time: then the headers tell what each was
-/// charged.
+/// One endpoint is charged twice its estimate, another 40 %. If responses arrive one at a time, the
+/// headers show each charge, and both are soon learned.
 #[test]
-fn each_endpoint_has_its_own_price() {
+fn each_endpoint_has_its_own_charge_ratio() {
     let limit = 600_000;
     let mut caller = Caller::new();
     let (mut level, mut drained_at) = (0.0, caller.now);
@@ -229,7 +228,7 @@ fn each_endpoint_has_its_own_price() {
             caller.pass(0.2);
             continue;
         };
-        // It is admitted at once; the head says so 90 ms later.
+        // It is admitted at once; the head arrives 90 ms later.
         let at = caller.now.plus_seconds(0.01);
         level = f64::max(level - at.seconds_since(drained_at) * 1e4, 0.0) + 2000.0 * factor;
         drained_at = at;
@@ -250,8 +249,8 @@ fn each_endpoint_has_its_own_price() {
     assert!((720.0..=1200.0).contains(&cheap), "{cheap}");
 }
 
-/// The bucket of long contexts is another than its model's, and no header tells of it: a refusal by
-/// it holds its own request for as long as it says, and nobody else.
+/// Long contexts have a separate bucket, which no header reports: its refusal delays only the
+/// refused request.
 #[test]
 fn the_limit_of_long_contexts_holds_only_its_request() {
     let mut caller = Caller::new();

@@ -1,4 +1,4 @@
-"""Checks that what deploy/Dockerfile copies is there, and that what runs is not root."""
+"""Checks that the files that deploy/Dockerfile copies exist, and that the image does not run as root."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""Checks that links between the documents, and from alerts into the runbook, lead somewhere."""
+"""Checks that links between the documents, and from alerts into the runbook, are valid."""
 
 import pathlib
 import re

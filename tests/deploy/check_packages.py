@@ -1,4 +1,4 @@
-"""Installs each package of target/packages where nothing of it was before, and makes a paced call with it.
+"""Installs each package of target/packages in a clean environment, and makes a paced call with it.
 
     python3 tests/deploy/check_packages.py [tarball wheel npm deb image sbom]
 
@@ -7,7 +7,7 @@
   upgraded and purged too.
 - The bill of materials has what Cargo.lock has, and is valid CycloneDX.
 
-The time told is from the empty root to the first answer that came through Weir.
+The printed time is from the empty root to the first response through Weir.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Runs the README's commands as a newcomer would: each ```sh block in order, in a shell of its own.
+"""Runs the README's commands as a new user would: each ```sh block in order, in a shell of its own.
 
 A block after `<!-- not run by the tests: REASON -->` is only read. `cargo run --release --` stands for the binary in
 WEIR_BIN, and so does `weir`: the suite before has built it.

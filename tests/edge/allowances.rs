@@ -59,7 +59,7 @@ fn a_spent_budget_is_refused_until_the_next_day_also_after_a_restart() {
     seen.recv().unwrap();
     let answer = ask(&weir, "chat");
     assert_eq!(answer.status(), 429);
-    // Killed, not drained: what was spent is in the file within a second.
+    // Killed, not drained: the spent tokens are in the file within a second.
     let file = state.path().join("spending");
     let until = Instant::now() + Duration::from_secs(10);
     while !std::fs::read_to_string(&file).unwrap().contains(" 100 chat ") {
@@ -80,12 +80,12 @@ fn a_spent_budget_is_refused_until_the_next_day_also_after_a_restart() {
     assert_eq!(weir.drain(), Some(0));
     let learned = state.path().join("learned");
     assert!(std::fs::read_to_string(&learned).unwrap().starts_with("weir learned 1\n"));
-    // Limits can be learned again: such a file is told of, and no more.
+    // Limits can be learned again: an invalid file is only logged.
     std::fs::write(&learned, "weir learned 99\n").unwrap();
     let mut weir = Weir::start(&configuration, &[]);
     weir.wait_for_printed("state: limits are learned anew", 1);
     assert_eq!(weir.drain(), Some(0));
-    // What is no record of Weir's is not written over.
+    // A file that is not Weir's is not overwritten.
     std::fs::write(&file, "weir spending 9\n").unwrap();
     let output = Weir::fails(&configuration, &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -107,7 +107,7 @@ fn a_turn_of_a_spent_budget_is_refused_in_its_session() {
          families = [{ name = \"gpt-5\", tokens_per_month = 1 }]\n",
     );
     let mut client = open(weir.address, "/v1/responses", "X-Team: chat\r\n");
-    // Each in a lane of its own: in one lane a turn waits for the one before it.
+    // Each in a separate lane, because turns of one lane are sequential.
     for (lane, expected) in [("a", None), ("b", Some("caller_limit"))] {
         let turn = format!(
             r#"{{"type":"response.create","stream_id":"{lane}","model":"gpt-5","input":"some text that costs something"}}"#
@@ -125,7 +125,7 @@ fn a_turn_of_a_spent_budget_is_refused_in_its_session() {
 }
 
 #[test]
-fn what_is_above_the_ceiling_waits_and_is_served() {
+fn requests_above_the_ceiling_wait_and_are_served() {
     // 120 a minute.
     const INTERVAL: Duration = Duration::from_millis(500);
     let (upstream, _seen) = upstream();
@@ -135,7 +135,7 @@ fn what_is_above_the_ceiling_waits_and_is_served() {
     );
     let mut waits = Vec::new();
     let began = Instant::now();
-    // A busy machine delays calls: those that it left alone must be three.
+    // A busy machine delays calls, so only three must be undelayed.
     while waits.iter().filter(|wait| (400..=600).contains(*wait)).count() < 3 {
         let turn = began + INTERVAL * u32::try_from(waits.len()).unwrap();
         let asked = Instant::now();

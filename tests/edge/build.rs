@@ -1,4 +1,4 @@
-//! What is running is told in the same words everywhere.
+//! The running version is reported equally everywhere.
 
 use crate::process::Weir;
 use crate::wire;

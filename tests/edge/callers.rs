@@ -1,5 +1,5 @@
-//! Who a request is counted for, whatever the configuration becomes meanwhile, and who may spend
-//! its credential.
+//! The caller that a request is counted for, also across reloads, and who may use the configured
+//! credential.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use crate::http2;
 use crate::process::Weir;
 use crate::wire;
 
-/// A caller as the configuration names it: known by `x-team: NAME`.
+/// The configuration of a caller that is identified by `x-team: NAME`.
 fn entries(names: &[&str]) -> String {
     let entry = |name: &&str| {
         format!("[[callers]]\nname = \"{name}\"\nheader = {{ name = \"x-team\", value = \"{name}\" }}\n")
@@ -64,7 +64,7 @@ fn a_reload_never_counts_a_request_for_another_caller() {
     }
 }
 
-/// The host, further headers, and the status that is due.
+/// The host, further headers, and the expected status.
 type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, u16);
 
 #[test]
@@ -90,7 +90,7 @@ fn a_web_page_of_another_site_spends_no_configured_credential() {
         (&local, vec![("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")], 403),
         (&local, vec![("origin", "null")], 403),
         (&local, vec![("sec-fetch-site", "cross-site")], 403),
-        // A key is shown on purpose.
+        // With a key, the request is intentional.
         ("evil.example", vec![("authorization", "Bearer weir-team-0123456789")], 200),
     ];
     for (host, headers, status) in &cases {
@@ -121,9 +121,9 @@ fn a_web_page_of_another_site_spends_no_configured_credential() {
     assert!(weir.metric("weir_http_refusals_total{rule=\"cross_site\"}") >= 6.0);
 }
 
-/// Without a credential of Weir's there is nothing to spend: what the caller shows is its own.
+/// Without a configured credential, the caller sends its own key.
 #[test]
-fn what_bears_its_own_key_may_call_weir_by_any_name() {
+fn a_caller_with_its_own_key_may_use_any_host_name() {
     let (upstream, _seen) = wire::plain();
     let weir = Weir::before(upstream, "");
     let request = "GET /v1/models HTTP/1.1\r\nHost: weir.example\r\nOrigin: http://app.example\r\nAuthorization: Bearer sk-own\r\n\r\n";
@@ -144,7 +144,7 @@ fn the_header_that_a_caller_is_known_by_does_not_go_upstream() {
     );
 }
 
-/// What the refusal advises is a key, and works.
+/// The configuration key that the refusal names works.
 #[test]
 fn the_admin_address_names_the_key_that_lets_another_host_in() {
     let (upstream, _seen) = wire::plain();

@@ -1,4 +1,4 @@
-//! What a drain takes from nobody: clients are told before their connections close.
+//! Drains: clients are notified before their connections close.
 
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ fn ask(stream: &mut TcpStream) -> wire::Message {
 }
 
 #[test]
-fn answers_say_that_their_connection_closes_from_the_first_moment_of_a_drain() {
+fn responses_announce_the_close_from_the_start_of_a_drain() {
     let (upstream, _seen) = wire::plain();
     let mut weir = Weir::start(
         &format!("upstream.url = \"http://{upstream}\"\nserver.idle_timeout = \"60s\"\n"),
@@ -58,7 +58,7 @@ fn a_request_on_an_idle_connection_is_answered_while_the_listener_is_gone_alread
     let began = std::time::Instant::now();
     while TcpStream::connect(weir.address).is_ok() {
         assert!(began.elapsed() < Duration::from_millis(900), "the listener is there");
-        // Each that is accepted is work for what drains.
+        // Each accepted connection would delay the drain.
         std::thread::sleep(Duration::from_millis(10));
     }
     for stream in streams.iter_mut().skip(1).chain([&mut fresh]) {

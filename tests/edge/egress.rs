@@ -1,4 +1,4 @@
-//! Out through an HTTP proxy: CONNECT, its password, and whom it is not for.
+//! The egress proxy: CONNECT, its password, and the exempt hosts.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -39,8 +39,7 @@ fn secure(authority: &Authority) -> SocketAddr {
     })
 }
 
-/// A proxy that leads every CONNECT with the right password to one place, and tells what it was
-/// asked.
+/// A proxy that connects every authenticated CONNECT to one address. Returns the requests.
 fn proxy(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::<Mutex<Vec<String>>>::default();
     let told = Arc::clone(&asked);
@@ -95,7 +94,7 @@ fn the_environments_proxy_is_asked_for_the_upstream_by_name() {
     assert!(told.contains("407"), "{told}");
     assert_eq!(answer.header("x-weir-error-class"), Some("connection_proxy"));
 
-    // An exempt name is looked up here, and is not there.
+    // An exempt name is resolved here, and does not exist.
     for exempt in ["weir.test", "*", ".weir.test"] {
         let variables = [("HTTPS_PROXY", with_password.as_str()), ("NO_PROXY", exempt)];
         let output = Weir::fails(&configuration, &variables);
@@ -120,7 +119,7 @@ fn a_configured_proxy_leads_to_loopback_too() {
     drop(authority);
 }
 
-/// A wrong password that is tried again and again locks an account.
+/// Repeated attempts with a wrong password could lock the account.
 #[test]
 fn a_proxys_refusal_is_final_and_held_back_for_all() {
     let (upstream, _seen) = wire::plain();
@@ -140,9 +139,9 @@ fn a_proxys_refusal_is_final_and_held_back_for_all() {
     assert!(weir.metric("weir_upstream_connects_total{result=\"refused\"}") < 1.0);
 }
 
-/// Which step of connecting takes too long is said in class, message and metric.
+/// Class, message and metric show which step of connecting took too long.
 #[test]
-fn a_connection_that_is_late_says_at_which_step() {
+fn a_connect_timeout_names_its_step() {
     // It answers nothing until Weir closes the connection.
     let silent = wire::upstream(|mut stream| drop(std::io::copy(&mut stream, &mut std::io::sink())));
     let limits = "upstream.connect_timeout = \"300ms\"\nretry.max_attempts = 1\n";

@@ -1,4 +1,4 @@
-//! The corners of HTTP/1.1 that random requests do not reach, each by hand.
+//! Corner cases of HTTP/1.1 that random requests do not reach.
 
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn expect_100_continue_is_answered_before_the_body_and_once() {
     stream.write_all(b"hello").unwrap();
     assert_eq!(wire::read_head(&mut reader).unwrap().status(), 200);
     assert_eq!(seen.recv().unwrap().body, b"hello");
-    // A refusal spares the body.
+    // After a refusal the body is not sent.
     let large =
         "POST /v1/files HTTP/1.1\r\nHost: weir\r\nExpect: 100-continue\r\nContent-Length: 9999999999\r\n\r\n";
     assert_eq!(wire::ask(weir.address, large.as_bytes()).status(), 413);
@@ -42,7 +42,7 @@ fn answers_without_a_body_have_none() {
     let weir = Weir::before(upstream, "");
     let mut stream = wire::connect(weir.address);
     let mut reader = BufReader::new(stream.try_clone().unwrap());
-    // All over one connection: a body too many or too few would be read as the next answer.
+    // All over one connection, where a wrong body would be parsed as the next response.
     for (method, path, status, length) in [
         ("GET", "/204", 204, None),
         ("GET", "/304", 304, None),
@@ -74,7 +74,7 @@ fn announced_trailers_pass_both_ways_and_dangerous_ones_do_not() {
     assert_eq!(seen.body, b"hello");
     assert_eq!(seen.trailers, [("x-sum".to_owned(), "up".to_owned())]);
     assert_eq!((seen.header("te"), seen.header("connection")), (Some("trailers"), Some("te")));
-    // The trailers end the answer: no caller left before its end, and the connection serves again.
+    // The trailers end the response: it counts as complete, and the connection is reused.
     weir.wait_for("weir_requests_total{caller=\"default\",endpoint=\"embeddings\",outcome=\"success\"}", 1.0);
     weir.wait_for("weir_upstream_connections{state=\"idle\"}", 1.0);
 }
@@ -145,7 +145,7 @@ fn an_answer_that_comes_while_the_upload_runs_arrives_at_once() {
     let upstream = wire::upstream(|mut stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         wire::read_head(&mut reader).unwrap();
-        // It has seen enough.
+        // The upstream responds early.
         stream
             .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\nConnection: close\r\n\r\nenough")
             .unwrap();
@@ -249,15 +249,15 @@ fn dot_segments_pass_as_they_are_and_name_no_endpoint() {
 const ON_ITS_WAY: &str = "weir_upstream_connections{state=\"active\"}";
 
 #[test]
-fn what_breaks_off_never_reaches_the_upstream_whole() {
+fn a_truncated_upload_never_reaches_the_upstream_as_complete() {
     let (upstream, seen) = wire::plain();
     let weir = Weir::before(upstream, "replay.max_body = \"64KiB\"\nreplay.prefix = \"4KiB\"\n");
     let head = "POST /v1/files HTTP/1.1\r\nHost: weir\r\nTransfer-Encoding: chunked\r\n\r\n";
     let extension = format!("{head}1;a={}\r\nx\r\n0\r\n\r\n", "b".repeat(20 << 10));
     assert_eq!(wire::ask(weir.address, extension.as_bytes()).status(), 400);
     assert!(seen.try_recv().is_err(), "it was read before anything was sent");
-    // Beyond what is kept, so that it is on its way when the chunk goes wrong, or the client
-    // leaves.
+    // Larger than the replay limit, so that it is already being sent at the invalid chunk or the
+    // client's disconnect.
     let begun = format!("{head}20000\r\n{}\r\n", "x".repeat(0x20000));
     for end in ["zz\r\n", "5;a\nb\r\nhello", ""] {
         let mut stream = wire::connect(weir.address);
@@ -274,7 +274,7 @@ fn what_breaks_off_never_reaches_the_upstream_whole() {
 
 #[test]
 fn a_client_that_reads_only_after_it_has_sent_all_gets_an_answer_that_came_before() {
-    // More than all buffers on the way hold, in each direction.
+    // More than all buffers hold, in each direction.
     const BYTES: usize = 64 << 20;
     let upstream = wire::upstream(|mut stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
@@ -307,9 +307,9 @@ fn a_client_that_reads_only_after_it_has_sent_all_gets_an_answer_that_came_befor
     assert!(answer.whole && answer.body.len() == BYTES, "{} bytes", answer.body.len());
 }
 
-/// After each deployment somebody reads in the log why answers are not whole.
+/// The log must not blame clients for responses that a deployment truncates.
 #[test]
-fn what_the_end_of_a_drain_cuts_is_not_told_as_the_clients_leaving() {
+fn responses_cut_by_a_drain_are_not_logged_as_client_disconnects() {
     let upstream = wire::upstream(|mut stream| {
         wire::read_head(&mut BufReader::new(stream.try_clone().unwrap()));
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nthe beginning").unwrap();
@@ -326,9 +326,9 @@ fn what_the_end_of_a_drain_cuts_is_not_told_as_the_clients_leaving() {
     assert!(!weir.printed().contains("weir_client_closed"), "{}", weir.printed());
 }
 
-/// What hyper can't parse has a reason that SDKs can show.
+/// A request that hyper can't parse gets an error that SDKs can show.
 #[test]
-fn what_can_t_be_parsed_is_refused_in_the_envelope() {
+fn an_unparsable_request_gets_an_error_in_the_envelope() {
     let (upstream, _seen) = wire::plain();
     let weir = Weir::before(upstream, "");
     let large = format!("GET / HTTP/1.1\r\nHost: weir\r\nX-Large: {}\r\n\r\n", "x".repeat(70_000));
@@ -342,7 +342,7 @@ fn what_can_t_be_parsed_is_refused_in_the_envelope() {
 }
 
 #[test]
-fn all_that_passes_of_a_streamed_upload_is_counted() {
+fn the_bytes_of_a_streamed_upload_are_counted() {
     let (upstream, seen) = wire::plain();
     let weir = Weir::before(upstream, "log.sample = 1.0\n");
     let size = 9 << 20;
@@ -354,7 +354,7 @@ fn all_that_passes_of_a_streamed_upload_is_counted() {
     weir.wait_for_printed(&format!("\"bytes_in\":{size},"), 1);
 }
 
-/// hyper would drop a head that is written together with the end of its connection.
+/// hyper would drop a head that arrives together with the end of its connection.
 #[test]
 fn the_head_of_an_answer_that_breaks_at_once_arrives() {
     let upstream = wire::upstream(|mut stream| {
@@ -368,8 +368,8 @@ fn the_head_of_an_answer_that_breaks_at_once_arrives() {
     }
 }
 
-/// Over HTTP/1.1 a client is told that its connection closes when it is answered before it has sent
-/// all; over HTTP/2 the rest of its body is read, so that nobody takes a reset for a failure.
+/// An early response over HTTP/1.1 has `connection: close`. Over HTTP/2 the rest of the body is
+/// read instead of reset, which a client could take for a failure.
 #[test]
 fn an_early_answer_says_how_the_connection_goes_on() {
     let upstream = wire::upstream(|mut stream| {
@@ -398,7 +398,7 @@ fn an_early_answer_says_how_the_connection_goes_on() {
         ("content-length", length.as_str()),
     ];
     let mut sent = http2::frame(http2::HEADERS, http2::END_HEADERS, 1, &http2::fields(&request));
-    // As much as any server lets a client send at first.
+    // The initial window of HTTP/2.
     for _ in 0..4 {
         sent.extend(http2::frame(0, 0, 1, &[b'x'; 16_000]));
     }
@@ -408,7 +408,7 @@ fn an_early_answer_says_how_the_connection_goes_on() {
         let (kind, _, id, payload) = http2::read_frame(&mut stream).expect("the connection goes on");
         assert_ne!((kind, id), (http2::RST_STREAM, 1), "{payload:?}");
         answered |= (kind, id) == (http2::HEADERS, 1);
-        // What was read is given back to the client.
+        // The window of the discarded bytes is returned to the client.
         if (kind, id) == (8, 1) {
             let given = u32::from_be_bytes(payload[..4].try_into().unwrap());
             credit += if answered { given } else { 0 };

@@ -1,5 +1,5 @@
-//! The same random requests direct and through Weir: what both ends saw must be the same, but for
-//! what HTTP tells a proxy to change.
+//! The same random requests direct and through Weir. Both ends must see the same, except for what
+//! HTTP requires a proxy to change.
 
 use std::io::{BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::process::Weir;
 use crate::wire::{self, Message};
 
-/// Exchanges of the ordinary run.
+/// The default number of exchanges.
 const EXCHANGES: u32 = 300;
 const SEED: u64 = 20_261_122;
 
@@ -29,7 +29,7 @@ fn is_ours(name: &str) -> bool {
     OWN.contains(&name) || name.starts_with("x-weir-")
 }
 
-/// What must be the same of a message.
+/// The parts of a message that must be equal.
 fn essence(message: &Message) -> impl PartialEq + std::fmt::Debug {
     let mut headers: Vec<(String, Vec<String>)> = message
         .by_name()
@@ -66,7 +66,7 @@ impl Random {
             2..=5 => self.0.usize(1..2_000),
             6 | 7 => self.0.usize(2_000..200_000),
             8 => self.0.usize(200_000..2_000_000),
-            // Around the size that is kept for another attempt, and beyond.
+            // Around the replay limit, and above it.
             _ => self.0.usize((8 << 20) - 2..(9 << 20)),
         };
         let mut bytes = vec![0; length];
@@ -160,7 +160,7 @@ fn answer(request: &Message) -> Vec<u8> {
     let seed: u64 = request.header("x-seed").unwrap().parse().unwrap();
     let mut random = Random(fastrand::Rng::with_seed(seed ^ SEED));
     let method = request.start.split(' ').next().unwrap();
-    // No answer that Weir would try again.
+    // No response that Weir would retry.
     let status = random.pick(&[
         "200 OK",
         "201 Created",
@@ -193,7 +193,7 @@ fn exchange(address: SocketAddr, method: &str, request: &[u8]) -> Message {
 }
 
 #[test]
-fn both_ends_see_the_same_as_without_weir() {
+fn both_ends_see_equal_messages_with_and_without_weir() {
     let (upstream, seen) = wire::recording(answer);
     let weir = Weir::before(upstream, "");
     for number in 0..EXCHANGES {
@@ -205,7 +205,7 @@ fn both_ends_see_the_same_as_without_weir() {
         let through_seen = seen.recv_timeout(Duration::from_secs(20)).unwrap();
         let (mut direct, mut through) = (direct, through);
         if method == "HEAD" {
-            // It announces what never comes: hyper leaves it out where there are no chunks.
+            // hyper omits the announcement of trailers without a chunked body.
             for answer in [&mut direct, &mut through] {
                 answer.headers.retain(|(name, _)| name != "trailer");
             }
@@ -219,8 +219,7 @@ fn both_ends_see_the_same_as_without_weir() {
     }
 }
 
-/// How much flows each way in the test of memory; `WEIR_TEST_MIB` says otherwise, up to a GiB and
-/// more.
+/// The default amount in each direction in the memory test; `WEIR_TEST_MIB` overrides it.
 fn mebibytes() -> u64 {
     std::env::var("WEIR_TEST_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(64)
 }

@@ -1,4 +1,4 @@
-//! WebSocket frames by hand, from either side of a connection.
+//! Writes and parses WebSocket frames of either side of a connection.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use weir::internals::websocket::{Header, Kind, Sender, unmask, write};
 
 use crate::wire;
 
-/// The key that all frames of a client are masked with here.
+/// The masking key of all client frames in the tests.
 pub(crate) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A frame as it came.
@@ -37,7 +37,7 @@ impl Frame {
 pub(crate) struct Socket {
     pub(crate) stream: TcpStream,
     held: Vec<u8>,
-    /// Who sends what is read here.
+    /// The sender of the frames that are read.
     from: Sender,
 }
 
@@ -59,7 +59,7 @@ impl Socket {
         self.send(Kind::Text, value.to_string().as_bytes());
     }
 
-    /// The next frame; nothing at the end.
+    /// The next frame; `None` at the end.
     pub(crate) fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(header) = Header::parse(&self.held, self.from).unwrap() {
@@ -108,7 +108,7 @@ pub(crate) fn open(address: SocketAddr, path: &str, more: &str) -> Socket {
     Socket::new(stream, Sender::Server)
 }
 
-/// Reads a head and nothing behind it.
+/// Reads a head, and no byte after it.
 fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -119,8 +119,7 @@ fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// An upstream that agrees to every handshake and then does this; the head of the handshake is told
-/// to it.
+/// An upstream that accepts every handshake and then runs `script` with the handshake's head.
 pub(crate) fn upstream(session: impl Fn(Socket, String) + Send + Sync + 'static) -> SocketAddr {
     wire::upstream(move |mut stream| {
         let head = head(&mut stream);

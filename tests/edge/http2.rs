@@ -1,5 +1,4 @@
-//! HTTP/2 as an attacker speaks it: frames by hand. Whatever comes, a neighbor is served and memory
-//! stays bounded.
+//! Hostile HTTP/2 clients, with frames by hand: other clients are served, and memory stays bounded.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -178,11 +177,11 @@ fn a_request_that_means_two_things_never_reaches_the_upstream() {
         }
         let found = fate(&mut stream, 1);
         let reached: Vec<_> = seen.try_iter().collect();
-        // RFC 9110, 8.6: a length said twice is never sent on so.
+        // RFC 9110, section 8.6: a repeated length must not be forwarded.
         let lengths = |message: &wire::Message| message.by_name().get("content-length").map_or(0, Vec::len);
         assert!(reached.iter().all(|message| lengths(message) <= 1), "{name}: {reached:?}");
         let reached = reached.len();
-        // A connection that is given up for a stream's sake is as safe as the stream's reset.
+        // Closing the connection is as safe as resetting the stream.
         let same = found == *expected || (found == Fate::Closed && *expected == Fate::Reset);
         if !same || (reached == 1) != (*expected == Fate::Status(200)) {
             wrong.push(format!("{name}: {found:?}, the upstream saw {reached}"));
@@ -192,14 +191,14 @@ fn a_request_that_means_two_things_never_reaches_the_upstream() {
 }
 
 #[test]
-fn a_reader_that_takes_nothing_keeps_only_its_own_windows() {
+fn a_client_that_does_not_read_holds_only_its_own_windows() {
     let (upstream, _seen) = wire::recording(|_| {
         [b"HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n".to_vec(), vec![b'x'; 8 << 20]].concat()
     });
     let weir = Weir::before(upstream, "limits.in_flight = 1000\nlimits.requests_per_minute = 100000\n");
     wire::get(weir.address, "/v1/models");
     let before = weir.memory("VmRSS");
-    // No window at all: answers wait at Weir, which must stop reading them from the upstream.
+    // Without a window, Weir must stop reading responses from the upstream.
     let mut stream = open(&weir, &[(4, 0)]);
     for id in 0..50 {
         stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 2 * id + 1, &fields(&GET))).unwrap();
@@ -214,9 +213,9 @@ fn a_reader_that_takes_nothing_keeps_only_its_own_windows() {
 }
 
 #[test]
-fn a_thousand_small_frames_that_nobody_reads_kill_no_stream_beside_them() {
+fn a_thousand_unread_small_frames_end_no_other_stream() {
     let (upstream, _seen) = wire::plain();
-    // The upload waits for its turn and is not read beyond what is priced.
+    // A waiting upload is not read beyond the part needed for its cost.
     let weir = Weir::before(
         upstream,
         "limits.requests_per_minute = 1\nlimits.in_flight = 1\nreplay.max_body = \"1KiB\"\nreplay.prefix = \"1KiB\"\n",
@@ -227,7 +226,7 @@ fn a_thousand_small_frames_that_nobody_reads_kill_no_stream_beside_them() {
     for _ in 0..1_000 {
         stream.write_all(&frame(DATA, 0, 1, b"0123456789")).unwrap();
     }
-    // Frames are read in their order: with the answer to a ping all before it are.
+    // Frames are processed in order, so a ping's response follows all earlier frames.
     stream.write_all(&frame(PING, 0, 0, b"all read")).unwrap();
     while read_frame(&mut stream).unwrap() != (PING, ACK, 0, b"all read".to_vec()) {}
     let trace: Vec<_> =
@@ -236,8 +235,8 @@ fn a_thousand_small_frames_that_nobody_reads_kill_no_stream_beside_them() {
     assert_eq!(fate(&mut stream, 3), Fate::Answered);
 }
 
-/// Uploads that wait for their turn are not read on. What they may send before that must leave the
-/// others' bodies free.
+/// Waiting uploads are not read. The window that they use must not block the connection's other
+/// bodies.
 #[test]
 fn uploads_that_wait_hold_up_no_other_body_of_their_connection() {
     let (release, held) = std::sync::mpsc::channel::<()>();
@@ -287,8 +286,8 @@ fn uploads_that_wait_hold_up_no_other_body_of_their_connection() {
         if of_connection >= 17 {
             stream.write_all(&frame(DATA, END_STREAM, 101, b"{\"model\":\"gpt-5\"}")).unwrap();
         }
-        // A body that was begun later, on a connection with a window, is refused as too slow: a
-        // clock that ran for the small body would have refused it by now.
+        // A slow body that started later is refused by now, so the timer of the small body did not
+        // run.
         let slow = b"POST /v1/embeddings HTTP/1.1\r\nHost: weir\r\nContent-Length: 17\r\n\r\n";
         assert_eq!(wire::ask(weir.address, slow).status(), 408);
         for id in (0..40).map(|number| 2 * number + 1) {
@@ -321,7 +320,7 @@ fn header_fields_are_counted_over_http2_as_over_http1() {
     assert_eq!(ask(19, 126), Fate::Status(200));
     assert_eq!(seen.try_iter().count(), 1);
     assert!((weir.metric("weir_limits_reached_total{limit=\"headers\"}") - 1.0).abs() < 0.1);
-    // More names than a map of headers can hold, in a head as large as any may be.
+    // More names than a header map can hold, in a head of the maximum size.
     let weir = Weir::before(upstream, "server.header_bytes = \"1MiB\"\nserver.header_count = 1000\n");
     let mut stream = open(&weir, &[]);
     let names: Vec<String> = (0..31_000).map(|number| format!("{number:x}")).collect();

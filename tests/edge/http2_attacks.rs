@@ -26,10 +26,10 @@ fn flood(stream: &mut TcpStream, most: u32, mut make: impl FnMut(u32) -> Vec<u8>
     sent
 }
 
-/// Its name, whether Weir must end it, and what it sends.
+/// An attack: its name, whether Weir must close the connection, and the frames.
 type Attack = (&'static str, bool, Box<dyn Fn(&mut TcpStream) -> u32 + Sync>);
 
-/// Frames that an attack sends at most.
+/// The maximum number of frames of an attack.
 const MOST: u32 = 100_000;
 
 /// Attacks that open streams.

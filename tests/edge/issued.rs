@@ -61,7 +61,7 @@ fn ask(weir: &Weir, token: &str) -> (u16, String) {
 }
 
 /// Asks until the answer has this status.
-fn asked_until(weir: &Weir, token: &str, status: u16) {
+fn request_until(weir: &Weir, token: &str, status: u16) {
     let began = Instant::now();
     while ask(weir, token).0 != status {
         assert!(began.elapsed() < Duration::from_secs(30), "{:?}", ask(weir, token));
@@ -101,13 +101,13 @@ fn keys_from_a_url_are_followed_and_stay_when_it_is_gone() {
         (one.token("system:other", 60), "no [[callers]] entry has its claims"),
         (Signer::new("one").token("system:search", 60), "its signature is wrong"),
     ] {
-        // Although strangers are served: it is no credential of the caller's own.
+        // Although unknown callers are allowed: the token is not the caller's own credential.
         let (status, body) = ask(&weir, &token);
         assert!(status == 401 && body.contains(why) && body.contains("cluster"), "{status} {body}");
     }
-    // A new key is asked for at once, by the first token that names it.
+    // The first token with an unknown key id triggers a fetch of the keys.
     *document.lock().unwrap() = two.jwks();
-    asked_until(&weir, &two.token("system:search", 60), 200);
+    request_until(&weir, &two.token("system:search", 60), 200);
     assert_eq!(ask(&weir, &one.token("system:search", 60)).0, 401, "the old one is gone");
 
     down.store(true, Ordering::SeqCst);

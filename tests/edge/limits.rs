@@ -1,4 +1,4 @@
-//! Each limit of the front, reached on purpose: it holds, it is counted, and the others are served.
+//! Each of the server's limits, when reached: it is enforced and counted, and others are served.
 
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,8 +13,8 @@ use crate::listener_tls::{self, Authority};
 use crate::process::Weir;
 use crate::wire;
 
-/// Connections without a request, and such that send a byte now and then. `WEIR_TEST_IDLE` says
-/// otherwise, up to the limit of open files.
+/// The default number of idle and of slow connections; `WEIR_TEST_IDLE` overrides it, up to the
+/// limit of open files.
 fn crowd() -> (usize, usize) {
     let idle = std::env::var("WEIR_TEST_IDLE").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000);
     (idle, idle / 10)
@@ -24,7 +24,7 @@ fn reached(limit: &str) -> String {
     format!("weir_limits_reached_total{{limit=\"{limit}\"}}")
 }
 
-/// Sends bytes and reads until Weir closes; what came, and how long that took.
+/// Sends bytes and reads until Weir closes the connection. Returns the response and the time.
 fn until_closed(weir: &Weir, send: &[u8]) -> (String, Duration) {
     let began = Instant::now();
     let mut stream = wire::connect(weir.address);
@@ -69,16 +69,16 @@ fn each_limit_holds_and_is_counted() {
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     weir.wait_for(&reached("body_timeout"), 1.0);
 
-    // Nobody takes the answer.
+    // The client does not read the response.
     let mut stuck = wire::connect(weir.address);
     stuck.write_all(b"GET /v1/x HTTP/1.1\r\nHost: weir\r\n\r\n").unwrap();
     weir.wait_for(&reached("write_timeout"), 1.0);
-    // Nobody asks for more.
+    // No further request.
     let mut idle = wire::connect(weir.address);
     idle.write_all(b"HEAD /v1/x HTTP/1.1\r\nHost: weir\r\n\r\n").unwrap();
     weir.wait_for(&reached("idle_timeout"), 1.0);
     drop((stuck, idle));
-    // All of this address's connections are taken; the next is closed without a word.
+    // This address has its maximum number of connections: the next is closed without a response.
     weir.wait_for_none("weir_connections{state=\"idle\"}");
     weir.wait_for_none("weir_connections{state=\"active\"}");
     let crowd: Vec<TcpStream> = (0..8).map(|_| wire::connect(weir.address)).collect();
@@ -89,7 +89,7 @@ fn each_limit_holds_and_is_counted() {
     drop(crowd);
 }
 
-/// A connection from an address of its own; all of 127/8 is this machine.
+/// A connection from the address 127.0.0.`last`.
 fn connect_from(weir: &Weir, last: u8) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
@@ -98,25 +98,25 @@ fn connect_from(weir: &Weir, last: u8) -> TcpStream {
     socket.into()
 }
 
-/// Asks on a connection that stays open; the status, or nothing when Weir closed it.
+/// Sends a request on an open connection. Returns the status, or `None` if Weir closed it.
 fn asked_on(stream: &TcpStream) -> Option<u16> {
     begin_on(stream)?;
     end_on(stream)
 }
 
-/// Sends a request but for its body: the connection is not idle, and not closed for others.
+/// Sends a request without its body, so that the connection is not idle and is not closed.
 fn begin_on(mut stream: &TcpStream) -> Option<()> {
     stream.write_all(b"POST /v1/embeddings HTTP/1.1\r\nHost: weir\r\nContent-Length: 2\r\n\r\n").ok()
 }
 
-/// Sends the body; the status, or nothing when Weir closed the connection.
+/// Sends the body. Returns the status, or `None` if Weir closed the connection.
 fn end_on(mut stream: &TcpStream) -> Option<u16> {
     stream.write_all(b"{}").ok()?;
     wire::read_answer(&mut BufReader::new(stream), "POST").map(|answer| answer.status())
 }
 
 #[test]
-fn a_connection_too_many_in_all_is_closed_and_a_place_that_is_left_is_free() {
+fn connections_above_the_total_are_closed_and_closed_ones_free_their_slot() {
     let (upstream, seen) = wire::plain();
     let weir = Weir::before(upstream, "server.max_connections = 4\nserver.max_connections_per_peer = 3\n");
     // From two addresses, neither of which has more than its share.
@@ -144,8 +144,8 @@ fn a_connection_too_many_in_all_is_closed_and_a_place_that_is_left_is_free() {
     while asked_on(&connect_from(&weir, 3)) != Some(200) {
         assert!(Instant::now() < until, "the place of the one that left stays taken");
     }
-    // Of the three from one address all are left, so a fourth of it is one too many by the other
-    // limit. The place beside them is taken or not, as quickly as Weir notices.
+    // The three connections of one address are open, so its fourth exceeds the other limit. Whether
+    // the free slot is taken depends on how soon Weir notices the closed connection.
     let until = Instant::now() + Duration::from_secs(20);
     while weir.metric(&reached("connections_per_peer")) < 0.5 {
         assert_eq!(asked_on(&connect_from(&weir, 1)), None);
@@ -154,7 +154,7 @@ fn a_connection_too_many_in_all_is_closed_and_a_place_that_is_left_is_free() {
 }
 
 #[test]
-fn a_stream_too_many_is_refused_and_the_others_go_on() {
+fn a_stream_above_the_limit_is_refused_and_the_others_continue() {
     const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
     let (release, held) = channel::<()>();
     let held = Mutex::new(held);
@@ -227,7 +227,7 @@ fn a_handshake_that_takes_too_long_is_closed_and_the_others_are_served() {
     );
     let began = Instant::now();
     let mut silent = wire::connect(weir.address);
-    // The beginning of a record, then a byte now and then: each comes in time, the whole doesn't.
+    // The start of a record, then a byte at intervals: each is in time, but not the whole.
     let mut slow = wire::connect(weir.address);
     slow.write_all(&[0x16, 3, 1, 0x10, 0, 1, 0, 0x0f, 0xfc, 3, 3]).unwrap();
     slow.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -239,8 +239,7 @@ fn a_handshake_that_takes_too_long_is_closed_and_the_others_are_served() {
         match slow.read(&mut byte) {
             Ok(read) => break read,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => break 0,
-            // It is closed at the other end, and what was sent into that comes back with the next
-            // read.
+            // The peer has closed it; the next read returns the error.
             Err(_nothing_yet) => drop(slow.write_all(&[0])),
         }
         assert!(began.elapsed() < Duration::from_secs(15), "a byte now and then keeps it open");
@@ -251,7 +250,7 @@ fn a_handshake_that_takes_too_long_is_closed_and_the_others_are_served() {
     assert!(took > Duration::from_millis(950) && took < Duration::from_secs(10), "{took:?}");
     assert!(served < took, "{served:?}: they don't wait behind it");
     weir.wait_for(&reached("handshake_timeout"), 2.0);
-    // It is the time that ended them, not what they sent.
+    // The timeout ended them, not their content.
     let refused = weir.metric("weir_connections_refused_total{reason=\"tls\"}");
     assert!((weir.metric(&reached("handshake_timeout")) - refused).abs() < 0.5, "{refused}");
     assert!(!weir.printed().contains("TLS handshake failed"), "{}", weir.printed());
@@ -260,8 +259,7 @@ fn a_handshake_that_takes_too_long_is_closed_and_the_others_are_served() {
 
 #[test]
 fn bodies_that_wait_to_be_sent_have_a_bound_too() {
-    // The one that is admitted gets no answer, so the others wait; none is kept for another
-    // attempt.
+    // The admitted request gets no response, so the others wait. None is kept for a retry.
     let (_until_the_end, held) = channel::<()>();
     let held = Mutex::new(held);
     let (upstream, seen) = wire::recording(move |_| {
@@ -298,9 +296,9 @@ fn bodies_that_wait_to_be_sent_have_a_bound_too() {
 }
 
 #[test]
-fn a_crowd_of_idle_and_slow_connections_harms_nobody() {
+fn many_idle_and_slow_connections_do_not_affect_others() {
     let (upstream, _seen) = wire::plain();
-    // With a limit, or the pace of an upstream of which none is known would be what is measured.
+    // Configure a limit: otherwise the search for an unknown limit would affect the measurement.
     let weir = Weir::before(
         upstream,
         "server.max_connections = 15000\nserver.max_connections_per_peer = 15000\n\
@@ -347,8 +345,8 @@ fn a_crowd_of_idle_and_slow_connections_harms_nobody() {
     assert!(weir.metric("weir_connections{state=\"idle\"}") >= 1_000.0_f64.min(idle as f64) - 1.0);
 }
 
-/// Where connections took the last file, nobody could ask why: probes would fail, and a supervisor
-/// would end a Weir that works.
+/// If connections used the last file descriptor, probes would fail and a supervisor would kill a
+/// working process.
 #[test]
 fn with_few_files_there_is_always_one_for_the_admin_address_and_the_upstream() {
     let (upstream, _seen) = wire::plain();
@@ -357,7 +355,7 @@ fn with_few_files_there_is_always_one_for_the_admin_address_and_the_upstream() {
     let crowd: Vec<TcpStream> = (0..300).map(|_| wire::connect(weir.address)).collect();
     weir.wait_for(&reached("open_files"), 1.0);
     assert_eq!(weir.metric("weir_connections_refused_total{reason=\"too_many\"}").to_bits(), 0);
-    // They have their turn one after the other, as they came.
+    // They are accepted in order of arrival.
     for mut stream in crowd {
         stream.write_all(b"GET /v1/models HTTP/1.1\r\nHost: weir\r\n\r\n").unwrap();
         let mut line = [0; 12];
@@ -372,7 +370,7 @@ fn with_few_files_there_is_always_one_for_the_admin_address_and_the_upstream() {
 fn out_of_files_the_upstream_is_not_blamed_and_the_admin_address_answers() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let upstream = listener.local_addr().unwrap();
-    // It takes whatever comes, and answers nothing.
+    // It reads everything and never responds.
     std::thread::spawn(move || listener.incoming().map_while(Result::ok).collect::<Vec<TcpStream>>());
     let weir = Weir::with_files(160, upstream, "[limits]\nrequests_per_minute = 100000\n");
     let mut stream = http2::open(&weir, &[]);
@@ -390,7 +388,7 @@ fn out_of_files_the_upstream_is_not_blamed_and_the_admin_address_answers() {
     assert!(weir.admin("GET", "/").contains("Too many open files"));
 }
 
-/// Clients keep what they may need again; that must not keep out those who have something to ask.
+/// Idle connections that clients keep open must not block new ones.
 #[test]
 fn idle_connections_are_closed_for_newcomers_at_the_bounds() {
     let (upstream, _seen) = wire::plain();

@@ -1,4 +1,4 @@
-//! `[server.tls]`: what the configuration says is what a caller meets.
+//! `[server.tls]` over real connections.
 
 use std::io::{BufReader, Write};
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ impl Authority {
         self.sign_until(file, names, 4096);
     }
 
-    /// The same, for a certificate that ends with the last day of a year before.
+    /// The same, for an expired certificate.
     pub(crate) fn sign_until(&self, file: &str, names: &[&str], year: i32) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -52,7 +52,7 @@ impl Authority {
     }
 }
 
-/// A client's side of TLS: whom it trusts, what it shows, what it offers.
+/// A client's TLS configuration: trusted roots, certificate, versions and ALPN.
 pub(crate) fn client(
     authority: &Authority,
     shows: Option<&str>,
@@ -78,7 +78,7 @@ pub(crate) fn client(
     Arc::new(config)
 }
 
-/// Asks over TLS, by the name `weir.test`; the answer, and the protocol agreed on.
+/// Sends a request over TLS to `weir.test`. Returns the response and the negotiated protocol.
 pub(crate) fn ask(weir: &Weir, config: Arc<rustls::ClientConfig>) -> Option<(Message, Option<Vec<u8>>)> {
     let connection = rustls::ClientConnection::new(config, "weir.test".try_into().unwrap()).unwrap();
     let mut stream = rustls::StreamOwned::new(connection, wire::connect(weir.address));
@@ -112,10 +112,10 @@ fn a_certificate_names_the_caller_from_end_to_end() {
     assert!(
         weir.metric("weir_requests_total{caller=\"team-a\",endpoint=\"models\",outcome=\"success\"}") > 0.5
     );
-    // Optional: without one the handshake passes, and nobody knows the caller.
+    // Optional: without a certificate the handshake succeeds and the caller is unknown.
     let (answer, _) = ask(&weir, client(&authority, None, &[])).unwrap();
     assert_eq!(answer.status(), 401);
-    // One that nobody trusts.
+    // An untrusted one.
     let strangers = Authority::new();
     strangers.sign("team", &["team-a.corp"]);
     std::fs::copy(authority.path("roots.pem"), strangers.path("roots.pem")).unwrap();
@@ -231,7 +231,7 @@ fn an_expired_certificate_is_named_with_its_date_and_traffic_goes_on_with_the_ol
     assert!(told.starts_with("HTTP/1.1 422") && told.contains(expected), "{told}");
     assert!(told.contains("expired on Wed, 01 Jan 2020 00:00:00 GMT"), "{told}");
     assert!(asks(), "as before");
-    // A file that is replaced by an expired one is not taken either.
+    // An expired replacement is not used either.
     weir.configure(&configuration("shown"));
     authority.sign_until("weir", &["weir.test"], 2020);
     weir.wait_for_printed("its certificate expired on Wed, 01 Jan 2020", 1);

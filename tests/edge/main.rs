@@ -1,6 +1,6 @@
-//! The real binary between real sockets: what a company's network meets.
+//! Tests of the real binary over real sockets.
 //!
-//! One file for each promise of "A correct and safe HTTP proxy".
+//! One file per topic.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
 #![expect(
@@ -9,7 +9,7 @@
     reason = "real sockets and processes keep real time"
 )]
 
-/// Tells a figure to whoever runs a test with `--nocapture`.
+/// Prints a figure, visible with `--nocapture`.
 macro_rules! say {
     ($($text:tt)+) => { std::io::Write::write_all(&mut std::io::stderr(), format!("{}\n", format_args!($($text)+)).as_bytes()).unwrap() };
 }

@@ -1,4 +1,4 @@
-//! A pool over real sockets: what each upstream gets, byte for byte, and what a reload makes of it.
+//! A pool over real sockets: the bytes that each upstream receives, and reloads.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -91,7 +91,7 @@ fn a_compressed_body_is_decoded_for_an_upstream_that_names_the_model_otherwise_a
     assert_eq!(at_a.header("content-encoding"), None);
     assert_eq!(at_a.header("content-length"), Some(renamed.len().to_string().as_str()));
     assert_eq!((&at_b.body, at_b.header("content-encoding")), (&whole, Some("gzip")));
-    // What can't be decoded whole goes on as it came.
+    // A body that can't be decoded completely is forwarded unchanged.
     let cut = &whole[..whole.len() / 2];
     for _ in 0..2 {
         send(cut);
@@ -118,7 +118,7 @@ fn a_refused_key_takes_its_upstream_out_and_a_reload_brings_another() {
     assert!((weir.metric("weir_upstream_serves{upstream=\"a\"}")).abs() < 0.1);
     let limit = "weir_upstream_limit{limit=\"requests_per_minute\",scope=\"gpt-5\",upstream=\"b\"}";
     assert!((weir.metric(limit) - 300.0).abs() < 0.1);
-    // What a request took drains within 200 ms: it is made anew until it is seen.
+    // A request's level drains within 200 ms, so repeat it until the level is seen.
     let mut more = 0;
     while weir.metric(&limit.replace("_limit{", "_limit_level{")) <= 0.0 {
         assert!(more < 20, "no level of {limit}");
@@ -130,7 +130,7 @@ fn a_refused_key_takes_its_upstream_out_and_a_reload_brings_another() {
     assert!(status.contains("\"state\":\"refused\",\"because\":\"invalid_api_key\""), "{status}");
     assert!(weir.admin("GET", "/").contains("refusing: invalid_api_key"));
     weir.wait_for_printed("\"upstream\":\"b\"", 5);
-    // Another one in place of b, while everything runs.
+    // Replace b by another upstream.
     let pool = member("a", a, "credential = \"env:KEY_A\"")
         + &member("c", c, "credential = \"env:KEY_B\"\npriority = 1");
     weir.configure(&format!("server.workers = 1\n{pool}"));

@@ -1,4 +1,4 @@
-//! Weir as a process of its own.
+//! A Weir process for tests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What its configuration is called.
+/// The name of its configuration file.
 const FILE: &str = "weir.toml";
 
 /// A Weir that runs until it is dropped.
@@ -93,12 +93,12 @@ impl Weir {
         command(configuration, variables).0.output().unwrap()
     }
 
-    /// Writes another configuration where it reads it.
+    /// Replaces its configuration file.
     pub(crate) fn configure(&self, configuration: &str) {
         std::fs::write(self.folder.path().join(FILE), configuration).unwrap();
     }
 
-    /// Waits until a text was printed so often at least.
+    /// Waits until a text was printed at least `times` times.
     pub(crate) fn wait_for_printed(&self, text: &str, times: usize) {
         let is_printed = || self.printed().matches(text).count() >= times;
         wait_until(is_printed, || format!("{text} not {times} times in {}", self.printed()));
@@ -109,7 +109,7 @@ impl Weir {
         self.printed.lock().unwrap().clone()
     }
 
-    /// What the admin address answers, head and body.
+    /// A response of the admin address, head and body.
     pub(crate) fn admin(&self, method: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).unwrap();
         let request =
@@ -120,7 +120,7 @@ impl Weir {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// What another command of the binary prints about this one.
+    /// The output of another command of the binary about this process.
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         let output = command.args(arguments).args(["--admin", &self.admin.to_string()]).output().unwrap();
@@ -141,7 +141,7 @@ impl Weir {
         wait_until(|| self.metric(series) >= least, || format!("{series} stays at {}", self.metric(series)));
     }
 
-    /// Waits until a gauge says that nothing of its kind is left.
+    /// Waits until a gauge is 0.
     pub(crate) fn wait_for_none(&self, series: &str) {
         wait_until(|| self.metric(series) <= 0.0, || format!("{series} stays at {}", self.metric(series)));
     }
@@ -169,7 +169,7 @@ impl Weir {
     }
 }
 
-/// Asks until it is so, for at most 20 seconds.
+/// Waits until a condition holds, for at most 20 seconds.
 fn wait_until(is_so: impl Fn() -> bool, otherwise: impl Fn() -> String) {
     let until = Instant::now() + Duration::from_secs(20);
     while !is_so() {

@@ -1,5 +1,4 @@
-//! A reload of the running binary: what follows it at once, and what is named because it waits for
-//! a restart.
+//! Reloads: settings that change at once, and the report of those that need a restart.
 
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -23,8 +22,7 @@ fn the_log_follows_a_reload_and_what_needs_a_restart_is_named() {
     let request = || assert_eq!(wire::get(weir.address, "/v1/models").status(), 200);
     request();
     reload(&quiet);
-    // Lines are written in their order: what was to be said of the request would stand before this
-    // one.
+    // Lines are written in order, so a line about the request would precede this one.
     weir.wait_for_printed(READ_AGAIN, 1);
     assert_eq!(weir.printed().matches(ACCESS).count(), 0, "{}", weir.printed());
     assert!(!weir.printed().contains("restart"), "{}", weir.printed());
@@ -34,24 +32,24 @@ fn the_log_follows_a_reload_and_what_needs_a_restart_is_named() {
     weir.wait_for_printed(ACCESS, 1);
     weir.wait_for_printed(READ_AGAIN, 2);
     weir.wait_for_printed("\"restart\":\"server.max_streams\"", 1);
-    // Whoever looks sees what is in force, and what waits.
+    // The status shows the settings in use and those that need a restart.
     let shown = weir.admin("GET", "/config");
     assert!(shown.contains("\nmax_streams = 1000 # after a restart: 5\n"), "{shown}");
     assert!(weir.admin("GET", "/status").contains("\"waiting\":[\"server.max_streams\"]"));
     let page = weir.admin("GET", "/");
     assert!(page.contains("in force only after a restart: server.max_streams"), "{page}");
 
-    // Of a reload that turns "info" off nothing is said, nor of one that needs no word.
+    // A reload that turns "info" off logs nothing, nor does one without changes.
     reload(&configuration("log.access = false\nlog.level = \"warn\"\n"));
     request();
-    // The upstream is another one at once.
+    // The upstream changes at once.
     reload("upstream.url = \"http://127.0.0.1:9/llm\"\nlog.access = false\nlog.level = \"error\"\n");
     assert!(weir.admin("GET", "/status").contains("\"upstream\":\"http://127.0.0.1:9/llm\""));
     reload(&quiet);
     assert!(!weir.admin("GET", "/config").contains("after a restart"));
     weir.wait_for_printed(READ_AGAIN, 3);
     assert_eq!(weir.printed().matches(ACCESS).count(), 1, "{}", weir.printed());
-    // What needs a restart is said at "warn" too, until it is as at the start.
+    // Settings that need a restart are also logged at "warn", until they are reverted.
     reload(&configuration("log.level = \"warn\"\nserver.header_count = 50\n"));
     weir.wait_for_printed("\"restart\":\"server.header_count\"", 1);
     // A configuration with a mistake changes nothing.

@@ -1,4 +1,4 @@
-//! What a caller may not do never reaches the upstream, however it is spelled; what it may do does.
+//! Rights: forbidden requests never reach the upstream in any spelling; allowed ones do.
 
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -39,7 +39,7 @@ fn request(key: &str, line: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 const JSON: &str = "Content-Type: application/json\r\n";
 const CHAT: &str = "POST /v1/chat/completions";
 
-/// What changes or reads the account's objects, spelled as a server may read it.
+/// Requests for the account's objects, in spellings that a server may accept.
 const HOSTILE_TARGETS: [(&str, &str, &str); 34] = [
     (PLAIN, "DELETE /v1/files/file-1", ""),
     (PLAIN, "GET /v1/files", ""),
@@ -77,8 +77,7 @@ const HOSTILE_TARGETS: [(&str, &str, &str); 34] = [
     (OTHER, "POST /v1/x//files", ""),
 ];
 
-/// Bodies, queries and paths that name a model which the caller may not use, or hide which one they
-/// name.
+/// Bodies, queries and paths that name a forbidden model, or whose model is ambiguous.
 fn hostile_models() -> Vec<(&'static str, String, Vec<u8>)> {
     let json = |body: &str| (CHAT, JSON.to_owned(), body.as_bytes().to_vec());
     let mut cases: Vec<(&str, String, Vec<u8>)> = [
@@ -109,7 +108,7 @@ fn hostile_models() -> Vec<(&'static str, String, Vec<u8>)> {
     .into_iter()
     .map(json)
     .collect();
-    // A second model behind what a proxy keeps.
+    // A second model beyond the part that a proxy keeps.
     let image = "A".repeat(9 << 20);
     cases.push(json(&format!(r#"{{"model":"gpt-5","x":"{image}","model":"o3"}}"#)));
     let with = |line: &'static str, headers: &str, body: &str| (line, headers.to_owned(), body.into());
@@ -165,7 +164,7 @@ fn no_spelling_of_what_is_not_allowed_reaches_the_upstream() {
         for (key, line, headers, body) in targets.into_iter().chain(models) {
             let told = format!("{mode} {line} {headers} {:.100}", String::from_utf8_lossy(&body));
             let answer = wire::ask(weir.address, &request(key, line, &headers, &body));
-            // What is no HTTP is refused before rights are asked for.
+            // Invalid HTTP is refused before the check of rights.
             assert!([400, 403].contains(&answer.status()), "{told}: {}", answer.start);
             if answer.status() == 403 {
                 let body = String::from_utf8_lossy(&answer.body).into_owned();
@@ -184,7 +183,7 @@ fn no_spelling_of_what_is_not_allowed_reaches_the_upstream() {
 }
 
 #[test]
-fn what_is_allowed_passes_in_every_mode() {
+fn allowed_requests_pass_in_every_mode() {
     for mode in ["enforce", "observe", "bypass"] {
         let (weir, seen) = weir(mode);
         let form = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n--b\r\n\

@@ -9,7 +9,7 @@ use crate::wire;
 const OLD: &str = "sk-old-0123456789abcdef";
 const NEW: &str = "sk-new-0123456789abcdef";
 
-/// An upstream that knows one key, after `delay`, and how often it was shown another.
+/// An upstream that accepts one key, after `delay`, and counts requests with another.
 fn upstream(delay: Duration) -> (std::net::SocketAddr, Arc<Mutex<(String, usize)>>) {
     let state = Arc::new(Mutex::new((OLD.to_owned(), 0)));
     let known = Arc::clone(&state);
@@ -35,7 +35,7 @@ fn get(weir: &Weir) -> u16 {
     wire::ask(weir.address, b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").status()
 }
 
-/// Asks with many at once, rotates the key amid them, and says the statuses that callers saw.
+/// Rotates the key during many concurrent requests. Returns their statuses.
 fn statuses(weir: &Weir, rotate: impl FnOnce() + Send) -> Vec<u16> {
     std::thread::scope(|scope| {
         let asking: Vec<_> = (0..60).map(|_| scope.spawn(|| get(weir))).collect();
@@ -58,7 +58,7 @@ fn a_key_that_is_replaced_while_requests_wait_is_seen_by_no_caller() {
         ),
         &[],
     );
-    // The old one is revoked in the moment in which the file has the new one. Nobody says reload.
+    // The old key is revoked when the file gets the new one, without a reload.
     let seen = statuses(&weir, || {
         std::fs::write(&file, NEW).unwrap();
         state.lock().unwrap().0 = NEW.to_owned();
@@ -69,8 +69,7 @@ fn a_key_that_is_replaced_while_requests_wait_is_seen_by_no_caller() {
     // One scope before and after.
     assert!((weir.metric("weir_scopes") - 1.0).abs() < 0.1);
 
-    // By a reload, what waits goes out with the new key at once: nothing is refused but what was on
-    // its way.
+    // After a reload, waiting requests use the new key. Only requests in flight are refused.
     let before = refused;
     let seen = statuses(&weir, || {
         std::fs::write(&file, OLD).unwrap();
@@ -80,10 +79,10 @@ fn a_key_that_is_replaced_while_requests_wait_is_seen_by_no_caller() {
     assert_eq!(seen.iter().filter(|status| **status == 200).count(), 60, "{seen:?}");
     assert!(state.lock().unwrap().1 - before <= 6, "{}", state.lock().unwrap().1);
 
-    // A key that is refused for good is told to the caller, after one look.
+    // If the new key is refused too, the caller gets that error after one read of the file.
     state.lock().unwrap().0 = "revoked".to_owned();
     assert_eq!(get(&weir), 401);
-    // An empty file is no key.
+    // An empty file is not used.
     std::fs::write(&file, "\n").unwrap();
     assert_eq!(get(&weir), 401);
     weir.wait_for_printed("a secret can't be read again; the one in use stays", 1);
@@ -129,7 +128,7 @@ fn the_admin_token_follows_its_file_and_a_file_that_was_cut_is_no_reload() {
     weir.wait_for_printed("the admin address refused a wrong token", 1);
     assert!((weir.metric("weir_admin_tokens_refused_total") - 1.0).abs() < 0.1);
 
-    // Cut at any line, the callers and the credential stay.
+    // Truncated at any line, the callers and the credential stay.
     for cut in ["", "# to come\n", &configuration[..configuration.find("upstream.credential").unwrap()]] {
         weir.configure(cut);
         let (status, problem) = ask("POST", "/reload", "new-token-0123456789");

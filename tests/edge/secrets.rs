@@ -1,4 +1,4 @@
-//! Whatever happens, nothing that Weir prints or shows holds a key.
+//! No output of Weir contains a secret.
 
 use std::io::Write;
 
@@ -6,8 +6,8 @@ use crate::http2;
 use crate::process::Weir;
 use crate::wire;
 
-/// Each is used in its place; none may be seen anywhere else. The middle is what is looked for: a
-/// masked key keeps its ends.
+/// The secrets of the configuration. The tests search for the middle of each, because a masked key
+/// keeps its ends.
 const UPSTREAM: &str = "sk-proj-UpstreamSecret0123456789";
 const CALLER: &str = "weir-CallerSecret0123456789";
 const STRANGER: &str = "sk-StrangerSecret0123456789abcdef";

@@ -1,5 +1,4 @@
-//! The bounds of WebSocket sessions, each reached on purpose: memory, turns, and time that nobody
-//! uses.
+//! The limits of WebSocket sessions, when reached: memory, turns and idle time.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -18,8 +17,7 @@ fn reached(limit: &str) -> String {
     format!("weir_limits_reached_total{{limit=\"{limit}\"}}")
 }
 
-/// Says something and waits until Weir has read it: pings go on at once, and this upstream answers
-/// them.
+/// Sends a message and waits until Weir has read it, by a ping that this upstream answers.
 fn say_and_wait(client: &mut Socket, value: &Value) -> Vec<Value> {
     client.say(value);
     client.send(Kind::Ping, b"read");
@@ -33,7 +31,7 @@ fn say_and_wait(client: &mut Socket, value: &Value) -> Vec<Value> {
     }
 }
 
-/// An upstream that answers pings and turns, but `held` ones only when it is told to.
+/// An upstream that answers pings and turns, but `held` turns only on request.
 fn holding() -> (SocketAddr, Sender<()>) {
     let (answers, go) = channel::<()>();
     let go = Mutex::new(go);
@@ -76,7 +74,7 @@ fn a_turn_for_which_there_is_no_memory_is_refused_alone() {
     }
     assert!((10..20).contains(&refused), "{refused} of 100 turns of 12 kB refused");
     weir.wait_for(&reached("buffered_bytes"), f64::from(refused));
-    // A message that comes in parts and can't be held ends its session, and no other.
+    // A fragmented message that does not fit in memory ends only its own session.
     let mut other = open(weir.address, RESPONSES, "");
     let mut begin = write(Kind::Text, &vec![b' '; 200_000], Some(KEY));
     begin[0] &= 0x7f;
@@ -93,7 +91,7 @@ fn a_turn_for_which_there_is_no_memory_is_refused_alone() {
 }
 
 #[test]
-fn a_turn_too_many_is_refused_alone() {
+fn a_turn_above_the_limit_is_refused_alone() {
     let (upstream, answers) = holding();
     let weir = Weir::before(upstream, "limits.in_flight = 1\n");
     let mut client = open(weir.address, RESPONSES, "x-weir-deadline: 60s\r\n");
@@ -119,7 +117,7 @@ fn a_turn_too_many_is_refused_alone() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_gives_its_permits_back() {
+fn a_client_that_does_not_read_releases_its_permits() {
     let upstream = frames::upstream(move |mut socket, _| {
         while let Some(frame) = socket.next().filter(|frame| frame.kind == Kind::Text) {
             let lane = frame.json()["stream_id"].clone();
@@ -147,7 +145,7 @@ fn a_client_that_takes_nothing_gives_its_permits_back() {
 }
 
 #[test]
-fn a_turn_that_the_upstream_forgot_gives_its_permit_back() {
+fn a_turn_without_a_response_releases_its_permit() {
     let (forgotten, until) = channel::<()>();
     let until = Mutex::new(until);
     let upstream = frames::upstream(move |mut socket, _| {
@@ -169,7 +167,7 @@ fn a_turn_that_the_upstream_forgot_gives_its_permit_back() {
     neighbor.say(&create(Some("a"), "x"));
     neighbor.event("response.completed");
     weir.wait_for(&reached("websocket_turn_idle"), 1.0);
-    // A late answer is one all the same: two turns, two handshakes.
+    // A late response counts too: two turns, two handshakes.
     forgotten.send(()).unwrap();
     assert_eq!(client.event("response.completed")["stream_id"], "lost");
     weir.wait_for(OK, 4.0);

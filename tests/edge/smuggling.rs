@@ -1,5 +1,4 @@
-//! The table of what may confuse a proxy, against the whole Weir: what the upstream saw is what
-//! counts.
+//! The table of smuggling cases against the real binary, checked by what the upstream received.
 
 use std::io::{BufReader, Write};
 
@@ -24,8 +23,7 @@ struct Case {
 
 const AFTER: &str = "GET /after HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n";
 
-/// What the table's service is told and what the upstream is told differ in the form of the target
-/// alone.
+/// The target in origin form: the only difference between the table's service and the upstream.
 fn origin_form(saw: &str) -> String {
     let Some((method, rest)) = saw.split_once(" http://") else { return saw.to_owned() };
     let path = rest.find('/').map_or("/", |slash| &rest[slash..]);
@@ -59,7 +57,7 @@ fn the_upstream_sees_what_the_table_says_and_nothing_else() {
             saw.pop();
             answers.pop();
         }
-        // A body that broke off was the service's to tell in the table; here Weir says so itself.
+        // In the table the service reports a truncated body; here Weir does.
         let expected: Vec<u16> =
             case.answers.iter().map(|status| if *status == 499 { 400 } else { *status }).collect();
         let expected_saw: Vec<String> = case.saw.iter().map(|saw| origin_form(saw)).collect();
@@ -86,7 +84,7 @@ fn a_lying_upstream_is_a_502_and_its_connection_is_dropped() {
         "HTTP/3.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
     ] {
         let (upstream, seen) = wire::recording(|_| lie.as_bytes().to_vec());
-        // Once: a repeat would only hear the same lie.
+        // Not retried: the retry would get the same response.
         let weir = Weir::before(upstream, "retry.max_attempts = 1\n");
         let answer = wire::get(weir.address, "/v1/models");
         assert_eq!(answer.status(), 502, "{lie:?} {answer:?}");

@@ -1,4 +1,4 @@
-//! Credentials of an exchange: tokens that live for seconds, while requests go on.
+//! Token exchanges, with tokens that are valid for seconds.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use crate::process::Weir;
 use crate::wire;
 
-/// How long a token lives.
+/// The lifetime of a token.
 const LIFE: Duration = Duration::from_secs(2);
 
-/// A token endpoint, and an upstream that takes its tokens while they live.
+/// A token endpoint, and an upstream that accepts its valid tokens.
 struct Platform {
     endpoint: SocketAddr,
     upstream: SocketAddr,
@@ -79,8 +79,8 @@ fn get(weir: &Weir) -> u16 {
     wire::ask(weir.address, b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").status()
 }
 
-/// Asks until `enough`, and says how many got no 200.
-fn asked_until(weir: &Weir, enough: impl Fn() -> bool) -> (usize, usize) {
+/// Sends requests until `enough`. Returns the number of requests, and of those without 200.
+fn request_until(weir: &Weir, enough: impl Fn() -> bool) -> (usize, usize) {
     let (mut calls, mut failed) = (0, 0);
     while !enough() {
         calls += 1;
@@ -97,7 +97,7 @@ fn tokens_of_two_seconds_fail_no_call_and_a_revoked_one_is_replaced() {
     let platform = Platform::start();
     let weir = Weir::start(&platform.configuration(&subject.display().to_string()), &[]);
     assert_eq!(platform.tokens(), 1, "it is there before the first request");
-    let (calls, failed) = asked_until(&weir, || platform.tokens() >= 3);
+    let (calls, failed) = request_until(&weir, || platform.tokens() >= 3);
     assert_eq!(failed, 0, "of {calls}");
     assert!(calls > 50, "{calls}");
     assert_eq!(platform.refused.load(Ordering::SeqCst), 0);
@@ -107,13 +107,13 @@ fn tokens_of_two_seconds_fail_no_call_and_a_revoked_one_is_replaced() {
     // The subject token is read anew each time.
     std::fs::write(&subject, "subject-jwt-2").unwrap();
     let before = platform.tokens();
-    asked_until(&weir, || platform.tokens() > before + 1);
+    request_until(&weir, || platform.tokens() > before + 1);
     let bodies = platform.bodies.lock().unwrap().clone();
     let body: serde_json::Value = serde_json::from_str(bodies.last().unwrap()).unwrap();
     assert_eq!(body["subject_token"], "subject-jwt-2");
     assert_eq!(body["identity_provider_id"], "idp_1");
 
-    // While the endpoint fails, the old token is used to its end; after that callers are told.
+    // While the endpoint fails, the old token is used until it expires; then callers get an error.
     platform.down.store(true, Ordering::SeqCst);
     weir.wait_for_printed("the exchange gave no token; the one before is used", 1);
     assert_eq!(get(&weir), 200);
@@ -125,7 +125,7 @@ fn tokens_of_two_seconds_fail_no_call_and_a_revoked_one_is_replaced() {
     assert!(weir.admin("GET", "/").contains("The exchange openai gives no new token"));
     platform.down.store(false, Ordering::SeqCst);
     weir.wait_for_printed("the exchange gives tokens again", 1);
-    let (_, failed) = asked_until(&weir, || platform.tokens() > before + 3);
+    let (_, failed) = request_until(&weir, || platform.tokens() > before + 3);
     assert!(failed <= 1, "{failed}");
     no_secret_is_printed(&weir);
 }

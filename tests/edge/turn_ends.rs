@@ -1,4 +1,4 @@
-//! How turns end: by a drain, a side that leaves, or a broken protocol.
+//! The ends of turns: by a drain, a disconnect, or a protocol violation.
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
@@ -12,7 +12,7 @@ use crate::process::Weir;
 use crate::turns::{OK, RESPONSES, answer, answering, create};
 
 #[test]
-fn a_client_that_leaves_takes_its_turns_along() {
+fn a_client_disconnect_ends_its_turns() {
     let (upstream, _seen) = answering();
     let weir = Weir::before(upstream, "limits.requests_per_minute = 3\n");
     let mut client = open(weir.address, RESPONSES, "");
@@ -29,7 +29,7 @@ fn a_client_that_leaves_takes_its_turns_along() {
 }
 
 #[test]
-fn an_upstream_that_breaks_off_cuts_its_turns() {
+fn an_upstream_disconnect_cuts_its_turns() {
     let upstream = frames::upstream(move |mut socket, _| {
         socket.next();
         socket.say(&json!({ "type": "response.created", "stream_id": "a", "response": { "id": "r" } }));
@@ -42,7 +42,7 @@ fn an_upstream_that_breaks_off_cuts_its_turns() {
     weir.wait_for("weir_errors_total{class=\"stream_cut\"}", 1.0);
 }
 
-/// What breaks the protocol, with the close code that it is answered with.
+/// Protocol violations, with the expected close codes.
 fn hostile() -> Vec<(&'static str, Vec<u8>, u16)> {
     let masked = |mut frame: Vec<u8>, change: &dyn Fn(&mut Vec<u8>)| {
         change(&mut frame);
@@ -92,7 +92,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, u16)> {
 }
 
 #[test]
-fn what_breaks_the_protocol_ends_the_session_and_no_turn_gets_past() {
+fn a_protocol_violation_ends_the_session_and_no_turn_is_sent() {
     let (upstream, seen) = answering();
     let weir = Weir::before(upstream, "upstream.websocket.max_message = \"64KiB\"\n");
     let mut broken = 0.0;
@@ -110,7 +110,7 @@ fn what_breaks_the_protocol_ends_the_session_and_no_turn_gets_past() {
     while let Ok(frame) = seen.recv_timeout(Duration::from_millis(200)) {
         assert_eq!(frame.kind, Kind::Close, "{frame:?}");
     }
-    // UTF-8 is the upstream's to judge: it is not needed to see what a message asks for.
+    // The upstream checks UTF-8: Weir does not need it to parse a message.
     let mut client = open(weir.address, RESPONSES, "");
     client.send(Kind::Text, b"{\"type\":\"response.create\",\"input\":\"\xff\xc0\",\"stream_id\":\"a\"}");
     client.event("response.completed");
@@ -154,7 +154,7 @@ fn an_upstream_that_breaks_the_protocol_ends_the_session() {
         assert!(client.next().is_none(), "{what}");
     }
     weir.wait_for("weir_http_refusals_total{rule=\"websocket_frame\"}", hostile.len() as f64);
-    // Each turn under way was answered with nothing at all.
+    // The running turns got no response.
     weir.wait_for("weir_errors_total{class=\"connection_reset\"}", hostile.len() as f64);
 }
 
@@ -192,7 +192,7 @@ fn a_drain_lets_turns_finish_begins_none_and_says_so() {
 }
 
 #[test]
-fn turns_that_outlast_a_drain_are_told() {
+fn turns_longer_than_the_drain_get_an_error() {
     let upstream = frames::upstream(move |mut socket, _| while socket.next().is_some() {});
     let mut weir = Weir::before(upstream, "shutdown.drain_timeout = \"1s\"\n");
     let mut client = open(weir.address, RESPONSES, "");

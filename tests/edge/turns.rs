@@ -1,4 +1,4 @@
-//! WebSocket sessions, turn by turn: what passes, what waits, what is counted, how it ends.
+//! The turns of WebSocket sessions: relaying, waiting, counting and ending.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -36,7 +36,7 @@ pub(crate) fn answer(socket: &mut Socket, lane: Option<&str>, id: &str) {
     }
 }
 
-/// An upstream that answers each create at once, and what it read.
+/// An upstream that answers each create at once, and the frames it read.
 pub(crate) fn answering() -> (SocketAddr, Receiver<Frame>) {
     let (sender, seen) = channel();
     let sender = Mutex::new(sender);
@@ -67,7 +67,7 @@ fn simulator(settings: Settings) -> SocketAddr {
     address.recv().unwrap()
 }
 
-/// A series that counts.
+/// The value of a counter.
 pub(crate) fn count(weir: &Weir, series: &str) -> u64 {
     let value = weir.metric(series);
     format!("{value}").parse().unwrap()
@@ -261,7 +261,7 @@ fn a_refusal_is_an_event_for_that_turn_alone() {
     weir.wait_for("weir_errors_total{class=\"weir_deadline\"}", 1.0);
 }
 
-/// Creates that the simulator answers once with this, and then well.
+/// Creates that the simulator answers once with this error, and then regularly.
 fn failing_once(lane: &str, error: &str, job: &str) -> Value {
     let mut create = create(Some(lane), "x");
     create["metadata"] = json!({ "x-simulate": format!("error={error}; times=1"), "x-job-id": job });
@@ -280,8 +280,7 @@ fn errors_in_frames_have_their_class_and_what_may_be_is_tried_again() {
         assert_eq!(count(&weir, &format!("weir_attempt_errors_total{{class=\"{class}\"}}")), 1, "{class}");
         assert_eq!(count(&weir, &format!("weir_errors_total{{class=\"{class}\"}}")), 0, "{class}");
     }
-    // What a failed turn continued is forgotten by the upstream: a repeat would fail for another
-    // reason.
+    // The upstream removes the response that a failed turn continued, so a retry would fail.
     client.say(&create(Some("b"), "x"));
     let parent = client.event("response.completed")["response"]["id"].clone();
     let mut again = failing_once("b", "server_is_overloaded", "continued");
@@ -342,7 +341,7 @@ fn sound_does_not_wait_behind_an_answer_and_the_conversation_does() {
     client.say(&json!({ "type": "input_audio_buffer.append", "audio": "AAAA" }));
     assert_eq!(seen.recv().unwrap().json()["type"], "response.create");
     assert_eq!(seen.recv().unwrap().json()["type"], "input_audio_buffer.append");
-    // An answer that has not begun is withdrawn, and what waited behind it goes on.
+    // A response that has not started is withdrawn, and the waiting turn continues.
     client.say(&json!({ "type": "response.cancel" }));
     let told = client.next().unwrap().json();
     assert_eq!((&told["error"]["code"], &told["error"]["event_id"]), (&json!("cancelled"), &json!("e2")));
@@ -363,7 +362,7 @@ fn the_observe_mode_delays_and_keeps_back_nothing() {
     weir.wait_for("weir_observe_would_total{action=\"retried\"}", 1.0);
 }
 
-/// Sessions beside each other in the test, as an operator counts them.
+/// The default number of concurrent sessions.
 const CROWD: usize = 500;
 
 #[test]
@@ -381,7 +380,7 @@ fn a_session_between_turns_takes_little_memory() {
     crowd.iter_mut().for_each(one_turn);
     let each = weir.memory("VmRSS").saturating_sub(before) as f64 / CROWD as f64;
     say!("a session between turns, of {CROWD}: {each:.1} KiB");
-    // Buffers that stay, 16 KiB each way, would show.
+    // Permanent buffers of 16 KiB each way would show.
     assert!(each < 16.0, "{each:.1} KiB");
 }
 

@@ -7,8 +7,8 @@ use crate::wire;
 
 const ACTIVE: &str = "weir_upstream_connections{state=\"active\"}";
 
-/// A form is read on for its model only where the endpoint's requests have one: an upload of 60 MB
-/// would be held, and take its time twice.
+/// A form is searched for a model only on endpoints that have one. Otherwise an upload of 60 MB
+/// would be buffered first, which doubles its time.
 #[test]
 fn an_upload_that_names_no_model_passes_while_it_arrives() {
     let (upstream, seen) = wire::plain();

@@ -1,5 +1,5 @@
-//! HTTP/2 to the upstream, over TLS and agreed on by ALPN: frames by hand, so that the test decides
-//! what is answered when.
+//! HTTP/2 to the upstream over TLS with ALPN. The upstream writes frames by hand, so that the test
+//! controls the order of responses.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -26,7 +26,7 @@ const REFUSED_STREAM: u32 = 7;
 /// One connection of Weir's, on the upstream's side.
 struct Upstream {
     tls: rustls::StreamOwned<rustls::ServerConnection, TcpStream>,
-    /// Bodies that have not ended.
+    /// The bodies of incomplete requests.
     bodies: HashMap<u32, Vec<u8>>,
 }
 
@@ -47,8 +47,7 @@ impl Upstream {
         drop(self.tls.flush());
     }
 
-    /// The next request that is whole, its stream and its body; nothing once the connection is at
-    /// its end.
+    /// The stream and body of the next complete request; `None` at the end of the connection.
     fn request(&mut self) -> Option<(u32, String)> {
         loop {
             let (kind, flags, stream, payload) = read_frame(&mut self.tls)?;
@@ -81,14 +80,13 @@ impl Upstream {
         self.send(RST_STREAM, 0, stream, &code.to_be_bytes());
     }
 
-    /// From now on no stream beyond this one.
+    /// Accepts no stream beyond this one.
     fn go_away(&mut self, last: u32) {
         self.send(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat());
     }
 }
 
-/// A Weir with one worker, and so one pool, before an upstream that runs `script` for each
-/// connection, counted from 1.
+/// A Weir with one worker, and an upstream that runs `script` for each connection, counted from 1.
 fn before(script: impl Fn(usize, &mut Upstream) + Send + Sync + 'static) -> (Weir, Arc<AtomicUsize>) {
     let authority = Authority::new();
     authority.sign("upstream", &["upstream.test"]);
@@ -122,7 +120,7 @@ fn before(script: impl Fn(usize, &mut Upstream) + Send + Sync + 'static) -> (Wei
     (weir, connections)
 }
 
-/// One that may be repeated, and one that may not.
+/// A repeatable request, and one that is not.
 const CHAT: &str = "/v1/chat/completions";
 const JOBS: &str = "/v1/fine_tuning/jobs";
 
@@ -134,7 +132,7 @@ fn post(path: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Asks on a thread of its own.
+/// Sends a request on a separate thread.
 fn asking(weir: SocketAddr, path: &'static str, body: &'static str) -> std::thread::JoinHandle<Message> {
     std::thread::spawn(move || wire::ask(weir, &post(path, body)))
 }
@@ -176,7 +174,7 @@ fn requests_and_streams_at_once_share_one_connection() {
     let (weir, connections) = before(move |_, upstream| {
         let (first, body) = upstream.request().unwrap();
         upstream.answer(first, &body);
-        // None is answered before all are here.
+        // The responses start after all requests have arrived.
         let all: Vec<(u32, String)> = (0..2 * EACH).map(|_| upstream.request().unwrap()).collect();
         let (streams, plain): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|(_, body)| body.contains("\"stream\":true"));
@@ -187,7 +185,7 @@ fn requests_and_streams_at_once_share_one_connection() {
         for (stream, body) in plain.iter().rev() {
             upstream.answer(*stream, body);
         }
-        // Nor is a stream ended before its caller has seen that it began.
+        // A stream ends only after its caller has received its start.
         for _ in &streams {
             begins.lock().unwrap().recv().unwrap();
         }
@@ -231,7 +229,7 @@ fn requests_and_streams_at_once_share_one_connection() {
 }
 
 #[test]
-fn after_a_goaway_what_was_taken_is_finished_and_the_rest_goes_elsewhere() {
+fn after_a_goaway_accepted_streams_finish_and_others_move() {
     let (taken, has_taken) = channel();
     let (finish, finishes) = channel();
     let finishes = Mutex::new(finishes);
@@ -245,7 +243,7 @@ fn after_a_goaway_what_was_taken_is_finished_and_the_rest_goes_elsewhere() {
             upstream.answer(first, &body);
             assert!(upstream.request().is_none());
         }
-        // What was taken may have been carried out; then the connection ends.
+        // The accepted request may have run; then the connection ends.
         3 | 4 => {
             let (first, _) = upstream.request().unwrap();
             upstream.go_away(first);
@@ -260,7 +258,7 @@ fn after_a_goaway_what_was_taken_is_finished_and_the_rest_goes_elsewhere() {
     });
     let first = asking(weir.address, JOBS, "{\"first\":1}");
     has_taken.recv().unwrap();
-    // Not taken, whatever it is: it is safe to send again.
+    // Not accepted, so any request can be retried.
     let second = wire::ask(weir.address, &post(JOBS, "{\"second\":2}"));
     assert_eq!(said(&second), (200, "{\"second\":2}", Some("2")));
     finish.send(()).unwrap();
@@ -307,7 +305,7 @@ fn a_reset_concerns_one_stream_and_is_retried_where_that_is_safe() {
     assert_eq!(broken.header("x-weir-error-class"), Some("connection_reset"));
     let chat = "{\"model\":\"gpt-4o\"}";
     assert_eq!(said(&ask(CHAT, chat)), (200, chat, Some("2")));
-    // After its first event it is the caller's: cut, and visibly so.
+    // After its first event it is not retried, and the cut is visible.
     let cut = ask(CHAT, "{\"model\":\"gpt-4o\",\"stream\":true}");
     assert_eq!((cut.status(), cut.whole), (200, false), "{cut:?}");
     assert!(cut.body.starts_with(b"data: {\"choices\""), "{cut:?}");

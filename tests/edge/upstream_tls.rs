@@ -1,4 +1,4 @@
-//! `[upstream.tls]`: what Weir shows to an upstream that asks who calls.
+//! `[upstream.tls]`: Weir's client certificate.
 
 use std::io::{BufReader, Write};
 use std::net::SocketAddr;
@@ -18,8 +18,8 @@ fn certificate(authority: &Authority, file: &str) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(authority.path(&format!("{file}.pem"))).unwrap()
 }
 
-/// An upstream that answers only whom it knows, one request a connection, and the certificates that
-/// it was shown.
+/// An upstream that requires a client certificate, with one request per connection, and the
+/// certificates that it received.
 fn asking(authority: &Authority) -> (SocketAddr, Receiver<CertificateDer<'static>>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();

@@ -1,4 +1,4 @@
-//! WebSocket through Weir: who may, where to, how many, and how it ends.
+//! WebSocket connections through Weir: rights, destinations, limits and ends.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\
                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: realtime\r\n\
                         X-Request-Id: req_ws\r\n\r\n";
 
-/// An upstream that switches and sends back whatever comes; or, for `/v1/responses`, never reads.
+/// An upstream that echoes all bytes after the upgrade, or, for `/v1/responses`, never reads.
 fn echoing() -> (SocketAddr, Receiver<Message>) {
     let (sender, seen) = channel();
     let sender = std::sync::Mutex::new(sender);
@@ -48,7 +48,7 @@ fn open(weir: &Weir, ask: &str) -> (Message, TcpStream) {
     let mut stream = wire::connect(weir.address);
     stream.write_all(ask.as_bytes()).unwrap();
     let mut head = Vec::new();
-    // Byte by byte: what follows the head belongs to the tunnel.
+    // Byte by byte, because the bytes after the head belong to the tunnel.
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
         stream.read_exact(&mut byte).unwrap();
@@ -104,7 +104,7 @@ fn a_bypassed_caller_speaks_unread_with_the_configured_key_and_a_drain_cuts_it()
     }
     assert!(!format!("{asked:?}").contains("own-key"), "{asked:?}");
 
-    // Far more than any buffer on the way: both directions at once, each at the other's pace.
+    // Far more than all buffers, in both directions at once.
     let total = 16 << 20;
     let mut writer = stream.try_clone().unwrap();
     let sending = std::thread::spawn(move || {
@@ -125,13 +125,13 @@ fn a_bypassed_caller_speaks_unread_with_the_configured_key_and_a_drain_cuts_it()
     let began = Instant::now();
     assert_eq!(weir.drain(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    // Not a byte of Weir's own: a close frame would say that all was said.
+    // Weir adds no byte: a close frame would mean a regular end.
     let mut rest = Vec::new();
     assert!(matches!(stream.read_to_end(&mut rest), Ok(0)), "{rest:?}");
 }
 
 #[test]
-fn only_listed_paths_known_callers_and_so_many() {
+fn only_listed_paths_known_callers_and_a_limited_number() {
     let (upstream, seen) = echoing();
     let weir = Weir::before(
         upstream,
@@ -149,7 +149,7 @@ fn only_listed_paths_known_callers_and_so_many() {
     assert_eq!(third.status(), 429);
     assert!(third.header("retry-after").is_some(), "{third:?}");
     weir.wait_for("weir_limits_reached_total{limit=\"websockets\"}", 1.0);
-    // Quiet for too long: both end and say why, and their places are free again.
+    // Both close as idle, with the reason, and free their slots.
     let (code, reason) = Socket::new(first.try_clone().unwrap(), Sender::Server).next().unwrap().close();
     assert_eq!(code, 1001);
     assert!(reason.contains("upstream.websocket.idle_timeout"), "{reason}");

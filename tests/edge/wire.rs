@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand, so that nothing between the test and the wire tidies up.
+//! Raw HTTP/1.1, without a library that would correct messages.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -6,16 +6,16 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// A message as it stood on the wire.
+/// A message as received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Message {
     /// The request line or the status line.
     pub(crate) start: String,
-    /// Names in lower case, in their order, repeats included.
+    /// The headers in order, with lower-case names and repetitions.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: Vec<(String, String)>,
-    /// Whether the body ended as its framing says.
+    /// Whether the body was complete.
     pub(crate) whole: bool,
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn read_head(stream: &mut impl BufRead) -> Option<Message> {
     Some(Message { start, headers: fields(stream)?, ..Message::default() })
 }
 
-/// Reads the body that a head announces; `until_end` where the connection's end is its end.
+/// Reads the body of a head; `until_end` if it ends with the connection.
 pub(crate) fn read_body(stream: &mut impl BufRead, message: &mut Message, until_end: bool) {
     let chunked = message.header("transfer-encoding").is_some_and(|coding| coding == "chunked");
     if chunked {
@@ -171,7 +171,7 @@ pub(crate) fn recording(
     (address, seen)
 }
 
-/// An upstream that says only that it was reached.
+/// An upstream that only notifies the test of requests.
 pub(crate) fn plain() -> (SocketAddr, Receiver<Message>) {
     recording(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec())
 }

@@ -1,4 +1,4 @@
-//! When everything fails, the upstream is asked hardly more than callers ask.
+//! Retries add little load when the whole upstream fails.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn total_failure_amplifies_by_a_tenth_at_most() {
         let ratio = attempts as f64 / answers.len() as f64;
         println!("amplification, all {fault} at {per_second}/s: {ratio:.3}, {:?}", statuses(&answers));
         assert!(ratio <= 1.1, "{fault}: {attempts} attempts for {} requests", answers.len());
-        // What Weir gave up on, the SDK does not try again.
+        // The SDK does not retry what Weir has given up.
         assert!(answers.iter().all(|answer| answer.header("x-should-retry") == Some("false")));
     }
 }

@@ -1,5 +1,4 @@
-//! The one answer that a caller gets: what it says of Weir's work, and whether the SDK is to try
-//! again.
+//! The final response to a caller: Weir's headers, and whether the SDK may retry.
 
 use std::time::Duration;
 
@@ -14,20 +13,20 @@ use super::world::{Call, Setup, World};
 async fn the_sdk_is_stopped_where_weir_gave_up_and_nowhere_else() {
     let upload = || Call::post("/v1/fine_tuning/jobs", r#"{"model":"gpt-4o-mini","training_file":"file-1"}"#);
     for (call, directive, status, attempts, should_retry) in [
-        // Weir tried and gave up.
+        // Weir's retries failed.
         (Call::chat(), "status=500", 500, 6, Some("false")),
         (Call::chat(), "status=503", 503, 6, Some("false")),
-        // Useless whoever asks.
+        // A retry is useless for anyone.
         (Call::chat(), "error=insufficient_quota", 429, 1, Some("false")),
         (Call::chat(), "error=request_too_large", 429, 1, Some("false")),
-        // Left alone for safety: the SDK may.
+        // Not retried by Weir for safety; the SDK may retry.
         (upload(), "status=500", 500, 1, None),
         (upload(), "error=html-502", 502, 1, None),
         // Never retried by Weir; the SDK's own retry stays as it is.
         (Call::chat(), "error=request_timeout", 408, 1, None),
         (Call::chat(), "error=conflict", 409, 1, None),
         (Call::chat(), "error=invalid_value", 400, 1, None),
-        // The upstream's own word is obeyed, and passed on.
+        // The upstream's `x-should-retry` is obeyed and forwarded.
         (Call::chat(), "status=500;should-retry=false", 500, 1, Some("false")),
         (Call::chat(), "error=invalid_value;should-retry=true", 400, 1, Some("true")),
     ] {
@@ -57,7 +56,7 @@ async fn a_refusal_before_any_work_is_retried_on_every_endpoint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_configuration_excludes_is_attempted_once_and_says_so() {
+async fn excluded_endpoints_are_attempted_once() {
     let mut setup = Setup::default();
     setup.policy.never_retried = vec![Endpoint::ChatCompletions];
     let world = World::new(setup);
@@ -93,7 +92,7 @@ async fn compressed_errors_are_understood_and_passed_as_they_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_answer_at_all_becomes_one_in_the_apis_envelope() {
+async fn a_missing_response_becomes_an_error_in_the_apis_envelope() {
     for (directive, status, code) in
         [("fault=reset", 502, "connection_reset"), ("fault=garbage", 502, "malformed_response")]
     {
@@ -118,13 +117,13 @@ async fn no_answer_at_all_becomes_one_in_the_apis_envelope() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_could_not_be_answered_in_time_is_not_made() {
+async fn a_retry_without_enough_time_is_not_made() {
     let world = World::new(Setup::default());
     // Heads take four seconds here.
     for _ in 0..20 {
         assert!(world.call(&Call::chat().simulate("after=4s")).await.is_success());
     }
-    // Nine seconds: room for one attempt of four seconds, and not for two and a pause.
+    // Nine seconds: enough for one attempt of four seconds, but not for two and a backoff.
     let answer = world.call(&Call::chat().timeout(9).simulate("status=500;after=4500ms")).await;
     assert_eq!((answer.status.as_u16(), answer.attempts()), (500, 1));
     assert_eq!(answer.header("x-should-retry"), None, "Weir did not try again: the SDK may");
@@ -146,7 +145,7 @@ async fn waiting_for_a_limit_counts_no_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn observing_and_bypassing_hold_and_retry_nothing() {
+async fn observe_and_bypass_neither_hold_nor_retry() {
     for mode in [Mode::Observe, Mode::Bypass] {
         let mut setup = Setup::default();
         setup.policy.mode = mode;
@@ -157,7 +156,7 @@ async fn observing_and_bypassing_hold_and_retry_nothing() {
         let reported = u64::from(mode == Mode::Observe);
         assert_eq!(world.metric("weir_observe_would_total{action=\"retried\"}"), reported);
         assert_eq!(world.metrics.errors.count(ErrorClass::InternalServerError), 1);
-        // The head of a stream is not held either: its preamble comes a second before the rest.
+        // The head of a stream is not held either: its preamble arrives a second before the rest.
         let (response, _sender) =
             world.open(&Call::response_stream().simulate("after=0s;chunks=3;chunk-delay=900ms")).await;
         assert_eq!(response.status(), 200);
@@ -166,7 +165,7 @@ async fn observing_and_bypassing_hold_and_retry_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_answers_who_waits_and_leaves_the_sdk_free_to_go_elsewhere() {
+async fn a_drain_refuses_waiting_requests_and_lets_the_sdk_retry() {
     let world = World::new(Setup::default());
     assert!(world.call(&Call::chat()).await.is_success());
     let waiting = {

@@ -1,4 +1,4 @@
-//! A quarter of all attempts fails: callers hardly notice.
+//! A quarter of all attempts fails; nearly all calls succeed.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! What the upstream says about another try is a minimum, and those who were told the same do not
-//! come back together.
+//! The upstream's hint when to retry is a minimum, and equal hints get jitter.
 
 use std::time::Duration;
 
@@ -7,8 +6,7 @@ use weir::internals::clock;
 
 use super::world::{Call, Setup, World};
 
-/// How long the second attempt of a call came after the first answer, less the time that the first
-/// took.
+/// The time from a call's first response to its second attempt.
 async fn pause(directive: &str, headers: &[(&'static str, String)]) -> (Duration, u64) {
     let world = World::new(Setup::default());
     assert!(world.call(&Call::chat()).await.is_success());
@@ -42,7 +40,7 @@ async fn every_form_of_a_hint_is_a_minimum() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn absurd_hints_are_passed_over() {
+async fn absurd_hints_are_ignored() {
     for value in ["-5", "0", "NaN", "1e300", "soon", "99999999999999999999"] {
         let (waited, attempts) = pause(&format!("status=500;times=1;retry-after={value}"), &[]).await;
         assert_eq!(attempts, 2, "{value}");
@@ -62,7 +60,7 @@ async fn a_hint_beyond_the_deadline_is_left_to_the_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn twenty_who_are_told_the_same_time_do_not_wake_together() {
+async fn twenty_calls_with_equal_hints_do_not_retry_together() {
     for directive in ["status=500;times=1;retry-after=5", "error=rate_limit_plain;times=1;retry-after=5"] {
         let world = World::new(Setup::default());
         for _ in 0..20 {
@@ -94,7 +92,7 @@ async fn twenty_who_are_told_the_same_time_do_not_wake_together() {
 #[tokio::test(start_paused = true)]
 async fn a_rate_limit_with_numbers_goes_back_to_the_head_of_the_queue() {
     let mut setup = Setup::default();
-    // The limiter is stricter than its headers say: one second deep.
+    // The limiter is stricter than its headers: its depth is one second.
     setup.simulator.shape = weir::internals::simulate::limiter::Shape::Bucket(
         weir::internals::simulate::limiter::Depth::Of(Duration::from_secs(1)),
     );

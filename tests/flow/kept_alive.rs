@@ -1,4 +1,4 @@
-//! Streams that are kept alive while they wait, and attempts whose stream does not begin.
+//! `stream.keepalive` while streams wait, and attempts whose stream does not start.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -59,7 +59,7 @@ async fn an_answer_in_time_has_no_comment_and_its_own_head() {
     for call in [
         Call::chat_stream().simulate("after=4500ms"),
         Call::response_stream(),
-        // What is no stream is never kept alive.
+        // Other requests get no keep-alive.
         Call::chat().simulate("after=30s"),
     ] {
         let answer = world.call(&call.timeout(100)).await;
@@ -77,7 +77,7 @@ async fn until_the_first_event_an_attempt_is_retried() {
     let failed =
         json("503 Service Unavailable", "", r#"{"error":{"message":"busy","code":"server_is_overloaded"}}"#);
     let hidden = r#"{"error":{"message":"m","type":"server_error","code":"server_error"}}"#;
-    // A head and a role, then ten minutes of nothing, which the timeout of the first event ends.
+    // A head and a role, then ten minutes of silence, which the first-event timeout ends.
     let stalled = format!("{}|", events(&[ROLE], ""));
     for bad in [failed, events(&[ROLE, hidden], "0\r\n\r\n"), events(&[ROLE], ""), stalled] {
         let mut setup = patient(1);
@@ -94,7 +94,7 @@ async fn until_the_first_event_an_attempt_is_retried() {
 async fn a_final_failure_is_an_event_in_the_endpoints_form() {
     let spent = r#"{"error":{"message":"You exceeded your quota.","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#;
     for (call, name) in [(Call::chat_stream(), ""), (Call::response_stream(), "event: error\n")] {
-        // The head of the answer comes after ten minutes.
+        // The head of the response arrives after ten minutes.
         let late = format!("|{}", json("429 Too Many Requests", "", spent));
         let (world, _) = scripted_in(patient(20), leaked(vec![late]));
         let answer = world.call(&call.timeout(900)).await;
@@ -109,7 +109,7 @@ async fn a_final_failure_is_an_event_in_the_endpoints_form() {
         assert!(event.contains("\"error\":{"), "{text}");
         assert_eq!(world.metrics.errors.count(ErrorClass::QuotaInsufficient), 1);
     }
-    // One of Weir's own: no turn in time.
+    // An error of Weir: the deadline.
     let mut setup = patient(1);
     setup.policy.first_event_timeout = Some(FirstEventTimeout::After(Duration::from_secs(3)));
     let (world, asked) = scripted_in(setup, leaked(vec!["|".to_owned()]));
@@ -141,7 +141,7 @@ async fn without_keepalive_a_late_stream_is_asked_for_once_more_too() {
     assert!(answer.is_success(), "{}", answer.text());
     assert_eq!(asked.load(Ordering::Relaxed), 2);
     assert_eq!(world.attempt_errors(ErrorClass::TimeoutResponse), 1);
-    // A stored response may have been made: it is not asked for again.
+    // A stored response may have been created, so it is not retried.
     let mut setup = Setup::default();
     setup.policy.first_event_timeout = Some(FirstEventTimeout::After(Duration::from_secs(3)));
     let (world, asked) = scripted_in(setup, leaked(vec![format!("{STREAM}|")]));

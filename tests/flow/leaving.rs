@@ -1,4 +1,4 @@
-//! Callers that leave: their attempts end upstream, their places and tokens are accounted for.
+//! Callers that disconnect: their attempts end upstream, and their permits and tokens are counted.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn a_caller_that_leaves_while_it_backs_off_makes_no_further_attempt() {
     assert_eq!(world.metric("weir_requests_in_flight{caller=\"default\"}"), 0);
 }
 
-/// HTTP/1.0 has no visible abort: it is counted.
+/// An HTTP/1.0 client can't see a truncation, so it is counted.
 #[tokio::test(start_paused = true)]
 async fn a_cut_that_its_caller_cannot_see_is_counted() {
     let world = World::new(Setup::default());

@@ -1,7 +1,7 @@
-//! The whole proxy in memory: real HTTP on both sides of it, the simulator behind it, and a paused
-//! clock, so that minutes of outage cost seconds and every run is the same.
+//! Tests of the whole proxy in memory: real HTTP on both sides, the simulator as upstream, and a
+//! paused clock, so that long outages are fast and every run is equal.
 //!
-//! One file for each promise of "Retries that cannot make it worse".
+//! One file per topic.
 
 mod world;
 

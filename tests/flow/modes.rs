@@ -1,5 +1,4 @@
-//! Bypass and observe: what a caller gets direct it gets through Weir, neither sooner nor later nor
-//! less.
+//! Bypass and observe: a caller gets the same response as without Weir, at the same time.
 
 use std::time::Duration;
 
@@ -75,7 +74,7 @@ async fn an_errors_head_is_not_held_for_its_body_and_both_are_counted_once_they_
     }
 }
 
-/// Direct, the upstream sees the head and the first bytes before the client has sent the last.
+/// As without Weir, the upstream gets the head and first bytes before the client has sent the last.
 #[tokio::test(start_paused = true)]
 async fn in_bypass_a_body_goes_on_as_it_comes() {
     let (seen, mut tell) = tokio::sync::mpsc::unbounded_channel::<()>();

@@ -1,4 +1,4 @@
-//! Nothing works for a while: callers wait it out, the upstream is left in peace.
+//! Outages: callers wait for their end, and the upstream gets only probes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,11 +58,11 @@ async fn ten_seconds_cost_no_call() {
         // Blocked within two seconds; from then on probes only.
         let probes = world.attempts(BEGIN + Duration::from_secs(2), end);
         assert!(probes as f64 <= 0.05 * RATE * 8.0, "{kind:?}: {probes} attempts while it is blocked");
-        // The queue is let go at a rising pace, never above what the limit allows.
+        // The queue is admitted at a rising rate, never above the limit.
         let most = world.attempts_by_second().into_iter().filter(|(second, _)| *second >= end.as_secs());
         let most = most.map(|(_, attempts)| attempts).max().unwrap_or_default();
         assert!(most <= 105, "{kind:?}: {most} attempts in a second after the outage");
-        // In fair order: those that came first are answered first, but for the few that found out.
+        // In order of arrival, except for the few that found the outage.
         let waited = during(&answers, BEGIN + Duration::from_secs(2), end);
         let overtaken =
             waited.windows(2).filter(|pair| pair[0].head > pair[1].head + Duration::from_millis(500)).count();
@@ -93,15 +93,14 @@ async fn five_minutes(kind: Kind) {
     let offered = RATE * 298.0;
     let longest = answers.iter().map(Answer::took).max().unwrap_or_default();
     assert!(probes as f64 <= 0.05 * offered, "{kind:?}: {probes} attempts");
-    // Each call of the outage waited for at most as long as it is waited out, from the opening
-    // of the breaker on. A probe that fails at the end of that pauses once more before it is
-    // told.
+    // Each call waited for at most `outage.max_wait` from the opening of the breaker. A probe that
+    // fails at that time has one more backoff before its error.
     let pause = Duration::from_secs(4);
     assert!(
         during(&answers, BEGIN, end).iter().all(|answer| answer.took() <= patience + pause),
         "{kind:?}: {longest:?}"
     );
-    // Once patience is over, the answer is immediate and says so.
+    // After that time the refusal is immediate.
     let late = during(&answers, BEGIN + Duration::from_secs(40), end.saturating_sub(Duration::from_secs(5)));
     let refused = late.iter().filter(|answer| answer.took() < Duration::from_millis(50));
     let refused =
@@ -149,7 +148,7 @@ async fn a_short_stall_blocks_nothing() {
     )
     .await;
     println!("10 s of stall: {:?}", statuses(&answers));
-    // What was sent into the silence never comes back; everything else does.
+    // Requests sent during the stall never get a response; all others do.
     let (lost, whole): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| !answer.is_success());
     assert!(lost.iter().all(
         |answer| answer.status == 504 && (BEGIN..BEGIN + Duration::from_secs(10)).contains(&answer.began)

@@ -1,4 +1,4 @@
-//! What surrounds an outage: thinning, scopes of their own, long answers, callers in a hurry.
+//! Edge cases of outages: shedding, separate scopes, long responses, short deadlines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use weir::internals::simulate::{Fault, Outage};
 use super::world::{Answer, Call, Setup, World, statuses, successes};
 
 #[tokio::test(start_paused = true)]
-async fn half_failing_is_thinned_not_blocked() {
+async fn half_failing_is_shed_not_blocked() {
     let mut setup = Setup::default();
     setup.simulator.faults = vec![(Fault::parse("500").expect("a fault"), 0.5)];
     let world = World::new(setup);
@@ -24,8 +24,8 @@ async fn half_failing_is_thinned_not_blocked() {
         statuses(&answers),
     );
     assert_eq!(status.breaker_opened, 0, "thinned, not blocked");
-    // Direct, one in two would succeed. All six attempts would make it 98 %, for twice the load on
-    // an upstream in trouble.
+    // Without Weir half would succeed. All six attempts would make it 98 %, with twice the load on
+    // a failing upstream.
     assert!(successes(&answers) as f64 >= 0.55 * answers.len() as f64, "{:?}", statuses(&answers));
     assert!(ratio <= 1.4, "{ratio}");
     assert!(
@@ -55,7 +55,7 @@ async fn one_scopes_outage_is_not_anothers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_patience_the_answer_is_immediate_and_says_why() {
+async fn without_max_wait_the_refusal_is_immediate_with_its_cause() {
     let mut setup = Setup::default();
     setup.scopes.breaker.max_wait = Duration::ZERO;
     setup.simulator.outages = vec![Outage::parse("10s+60s:server_is_overloaded").expect("an outage")];
@@ -80,18 +80,18 @@ async fn without_patience_the_answer_is_immediate_and_says_why() {
     );
 }
 
-/// An answer's head says that the upstream works; its body may take minutes.
+/// A response's head shows that the upstream works; its body may take minutes.
 #[tokio::test(start_paused = true)]
 async fn long_answers_under_way_do_not_look_like_an_outage() {
     let mut setup = Setup::default();
     setup.simulator.faults = vec![(Fault::parse("500").expect("a fault"), 0.25)];
-    // A head counts at once: the first word comes a second after it here.
+    // A head counts at once: here the first word arrives a second later.
     setup.policy.hold = Duration::ZERO;
     let world = World::new(setup);
     let answers = world
         .offer(10.0, 300, |_| Call::chat_stream().timeout(600).simulate("chunks=60;chunk-delay=1s"))
         .await;
-    // The header asks for no fault, so that the odds decide.
+    // The header requests no fault, so that the rates decide.
     assert!(successes(&answers) >= 299, "{:?}", statuses(&answers));
     assert_eq!(world.scopes.snapshot()[0].breaker_opened, 0);
 }
@@ -109,7 +109,7 @@ async fn a_probe_that_streams_for_minutes_frees_the_others_with_its_head() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_in_a_hurry_open_no_breaker() {
+async fn short_deadlines_open_no_breaker() {
     let world = World::new(Setup::default());
     assert!(world.call(&Call::chat()).await.is_success());
     let hurried = Arc::clone(&world);

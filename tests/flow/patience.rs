@@ -1,4 +1,4 @@
-//! How long an attempt may take: as long as its caller's own SDK would wait direct, never less.
+//! The timeout of an attempt: at least that of the caller's SDK.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn an_answer_within_the_sdks_timeout_arrives() {
     for (header, timeout, after) in [
         ("x-stainless-timeout", "1", "700ms"),
         ("x-stainless-read-timeout", "1", "900ms"),
-        // Node tells 1 of 1.5 s.
+        // Node sends 1 for 1.5 s.
         ("x-stainless-timeout", "1", "1400ms"),
         ("x-stainless-read-timeout", "3", "2900ms"),
         ("x-stainless-timeout", "600", "599s"),
@@ -27,7 +27,7 @@ async fn an_answer_within_the_sdks_timeout_arrives() {
     }
 }
 
-/// A client that sends its body at this pace, and what it gets.
+/// A client that sends its body at this pace. Returns its response.
 async fn upload(world: &World, headers: &str, pieces: usize, piece: usize, pause: Duration) -> String {
     let mut client = world.connect();
     let head = format!(
@@ -46,8 +46,8 @@ async fn upload(world: &World, headers: &str, pieces: usize, piece: usize, pause
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_that_a_request_takes_to_send_is_no_time_to_answer() {
-    // Kept for another attempt, and streamed.
+async fn the_time_of_an_upload_is_not_response_time() {
+    // Kept for a retry, and streamed.
     for keep in [8 << 20, 1 << 10] {
         let mut setup = Setup::default();
         setup.policy.replay.keep = keep;
@@ -113,7 +113,7 @@ async fn a_stream_that_breaks_before_its_first_event_ends_as_an_answer_of_weirs_
         assert_eq!(answer.header("x-should-retry"), Some("false"));
         assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 6);
     }
-    // What must not be repeated is attempted once, and left to the SDK.
+    // An unsafe request is attempted once, and the SDK decides.
     let (world, _) = scripted(leaked(vec![STREAM.to_owned()]));
     let stored = Call::post("/v1/responses", r#"{"model":"gpt-4o","stream":true,"input":"a"}"#);
     let answer = world.call(&stored).await;
@@ -122,13 +122,13 @@ async fn a_stream_that_breaks_before_its_first_event_ends_as_an_answer_of_weirs_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_is_whole_by_its_own_words() {
+async fn a_stream_is_complete_by_its_last_event() {
     for (answer, whole, outcome) in [
         (events(&[WORD, STOP], END), true, "complete"),
         (events(&[WORD, SECOND, STOP], END), false, "cut"),
         (events(&[WORD], END), false, "cut"),
-        // After the last event it does not matter how the connection ends: only the caller's view
-        // of it stays what it was.
+        // After the last event the end of the connection does not matter, but it is forwarded
+        // unchanged.
         (events(&[WORD, "[DONE]"], ""), false, "complete"),
     ] {
         let (world, _) = scripted(leaked(vec![answer.clone()]));
@@ -172,7 +172,7 @@ async fn a_200_that_is_no_answer_is_counted_and_repeated_where_that_is_safe() {
         assert_eq!(answer.text(), GOOD, "{bad}");
         assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 2, "{bad}");
         assert_eq!(world.attempt_errors(class), 1, "{bad}");
-        // The last one goes to the caller as it came.
+        // The last response is forwarded unchanged.
         let (world, _) = scripted(leaked(vec![bad.clone()]));
         let answer = world.call(&Call::chat().timeout(60)).await;
         assert_eq!((answer.status.as_u16(), answer.attempts()), (200, 6), "{bad}");

@@ -1,5 +1,4 @@
-//! Several upstreams behind one queue: all of them are used, each to its limit, and one that fails
-//! costs no call.
+//! Pools: several upstreams behind one queue, each used to its limit; a failing one costs no call.
 
 use std::time::Duration;
 
@@ -165,7 +164,7 @@ async fn a_conversation_stays_with_the_upstream_that_has_it() {
         }
     }
     assert_eq!(owners.len(), 3, "new ones go to all");
-    // What nobody knows the owner of belongs to the home.
+    // An object with an unknown owner belongs to the home.
     let before = served();
     world.call(&Call::post("/v1/files", "{}")).await;
     world

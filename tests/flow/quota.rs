@@ -1,4 +1,4 @@
-//! No money left: said at once, asked rarely, noticed when it is back.
+//! Spent quotas: refused at once, probed rarely, and detected when available again.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn each_billing_code_opens_the_breaker_and_it_closes_by_itself() {
         assert_eq!(said(&answers[500]), said(&first), "in the upstream's words");
         let scopes = world.scopes.snapshot();
         assert!(scopes.iter().any(|scope| &*scope.name == "gpt-4o-mini" && scope.quota_spent_for.is_some()));
-        // The money comes back at 305 s; the next probe finds out.
+        // The quota is available again at 305 s; the next probe detects it.
         world.until(Duration::from_secs(306)).await;
         let after = world.offer(2.0, 160, |_| Call::chat()).await;
         let back = after.iter().find(|answer| answer.is_success()).map(|answer| answer.began);

@@ -1,4 +1,4 @@
-//! Bodies kept for another attempt, within a cap for each and a cap for all.
+//! Bodies kept for a retry, with a limit for each and one for all.
 
 use std::sync::Arc;
 use std::time::Duration;

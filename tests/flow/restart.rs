@@ -1,5 +1,4 @@
-//! A restart before an upstream that tells nothing of its limits: what was learned is not learned
-//! again.
+//! A restart with an upstream that does not report its limits keeps what was learned.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -12,9 +11,9 @@ use weir::internals::simulate::Simulator;
 use super::scripted::{GOOD, json, read_request};
 use super::world::{Call, Setup, World};
 
-/// Requests a minute that it takes.
+/// The upstream's limit of requests per minute.
 const LIMIT: u32 = 600;
-/// Twice the limit is offered for this time before the restart, and for this time after it.
+/// The time of load at twice the limit before the restart, and after it.
 const SECONDS: (u32, u32) = (240, 120);
 
 /// How the limit is enforced.
@@ -98,8 +97,8 @@ fn process(upstream: &Arc<Mutex<Mute>>, seed: u64) -> Arc<World> {
     World::before(setup, simulator, behind)
 }
 
-/// Refusals after a restart, with what was learned or without, and the part of the limit that was
-/// used in the first two minutes.
+/// The refusals after a restart, with or without the learned state, and the used fraction of the
+/// limit in the first two minutes.
 async fn restarted(shape: Shape, remembers: bool) -> (u32, f64) {
     let upstream = Mute::new(shape);
     let before = process(&upstream, 11);
@@ -119,7 +118,7 @@ async fn restarted(shape: Shape, remembers: bool) -> (u32, f64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_refusals_taught_is_known_after_a_restart() {
+async fn limits_learned_from_refusals_survive_a_restart() {
     for shape in [Shape::Bucket(10.0), Shape::Bucket(600.0), Shape::FixedWindow, Shape::SlidingLog] {
         let (refused, used) = restarted(shape, true).await;
         println!("{shape:?}: {refused} refused after a restart, {used:.3} of the limit used");

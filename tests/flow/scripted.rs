@@ -1,5 +1,4 @@
-//! Upstreams that do what the simulator does not: answer early, at length, by date, or not to the
-//! end.
+//! Scripted upstreams for responses that the simulator can't give: early, long, dated or truncated.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,9 +13,9 @@ use weir::internals::simulate::Simulator;
 
 use super::world::{Call, Setup, World};
 
-/// Answers the requests it gets, one for each connection, with these in turn; the last again and
-/// again. `pause` stands for the time between the head's bytes and what follows the first `|`;
-/// without one the connection is closed after the answer.
+/// Responds to requests, one per connection, with these responses in turn, repeating the last.
+/// `pause` is the time before the part after the first `|`; without one the connection is closed
+/// after the response.
 pub(crate) fn scripted(answers: &'static [String]) -> (Arc<World>, Arc<AtomicU32>) {
     scripted_in(Setup::default(), answers)
 }
@@ -81,7 +80,7 @@ async fn a_date_is_a_minimum_too() {
     let answer = world.call(&Call::chat().timeout(300)).await;
     assert!(answer.is_success(), "{}", answer.text());
     assert_eq!(asked.load(Ordering::Relaxed), 2);
-    // A date has whole seconds, and the wall clock goes on while the test runs.
+    // A date has whole seconds, and the wall clock is not paused.
     assert!(
         (Duration::from_secs(6)..Duration::from_secs(10)).contains(&answer.took()),
         "{:?}",
@@ -140,8 +139,7 @@ async fn a_stream_that_ends_before_it_began_is_tried_again() {
     assert_eq!(asked.load(Ordering::Relaxed), 2);
 }
 
-/// Direct, such an end is a whole answer to every SDK: an upstream that saves the last line's end
-/// is no reason to break it off.
+/// Every SDK accepts such an end, so a missing last line break must not abort the stream.
 #[tokio::test(start_paused = true)]
 async fn a_last_event_needs_no_blank_line_after_it() {
     const HEAD: &str =
@@ -152,7 +150,7 @@ async fn a_last_event_needs_no_blank_line_after_it() {
         ("d\r\ndata: [DONE]\n\r\n", true),
         ("e\r\ndata: [DONE]\r\n\r\n", true),
         ("b\r\ndata: [DONE\r\n", false),
-        // What may be a part of an event is none, whatever its name.
+        // An incomplete event does not count, whatever its name.
         ("23\r\nevent: response.completed\ndata: {\"t\r\n", false),
         ("", false),
     ] {
@@ -166,7 +164,7 @@ async fn a_last_event_needs_no_blank_line_after_it() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_without_a_last_event_elsewhere_ends_as_it_did() {
-    // Only where the API always sends a last event is its absence a cut.
+    // A missing last event is a cut only on endpoints that always send one.
     let (world, _) = scripted(leaked(vec![
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n\
          1a\r\ndata: {\"type\":\"something\"}\r\n0\r\n\r\n"
@@ -192,7 +190,7 @@ async fn an_early_answer_reaches_a_caller_that_still_sends() {
         .header("authorization", "Bearer sk-flow");
     let request = request.header("content-length", 64 << 20).body(Feed(body)).expect("a request");
     let sending = clock::spawn(async move {
-        // Until somebody no longer wants it.
+        // Until the peer closes the connection.
         while feed.send(Bytes::from(vec![0; 64 << 10])).await.is_ok() {
             clock::sleep(Duration::from_millis(10)).await;
         }

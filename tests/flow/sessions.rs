@@ -1,4 +1,4 @@
-//! Sessions over WebSocket: their turns are paced, ordered and answered as requests are.
+//! WebSocket sessions: their turns are paced, ordered and answered like requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use weir::internals::simulate::{Latency, Limits};
 
 use super::world::{Call, Setup, World};
 
-/// A client of the SDKs' kind, by somebody else's codec.
+/// A client like the SDKs', with tungstenite's codec.
 struct Client(WebSocketStream<DuplexStream>);
 
 impl Client {
@@ -66,7 +66,7 @@ fn setup() -> Setup {
 #[tokio::test(start_paused = true)]
 async fn fifty_connections_of_sixteen_busy_lanes_use_the_limit_and_meet_none() {
     let world = World::new(setup());
-    // Only answers over HTTP tell of limits.
+    // Only HTTP responses report limits.
     assert!(world.call(&Call::chat()).await.is_success());
     let errors = Arc::new(std::sync::Mutex::new(Vec::new()));
     for connection in 0..50 {
@@ -85,7 +85,7 @@ async fn fifty_connections_of_sixteen_busy_lanes_use_the_limit_and_meet_none() {
             }
         });
     }
-    // The bucket was full, and is learned meanwhile.
+    // The bucket was full, and is learned during the run.
     let (from, to) = (Duration::from_mins(2), Duration::from_mins(4));
     world.until(from).await;
     let learned = world.simulator.stats().refused_total();
@@ -107,7 +107,7 @@ async fn fifty_connections_of_sixteen_busy_lanes_use_the_limit_and_meet_none() {
     assert!(attempts * 100 >= 2 * RPM * 97, "{attempts} of {}", 2 * RPM);
 }
 
-/// R28 of the world's reports: agents think, wait for people, and go on in the same session.
+/// R28 of tests/world: agents pause for a long time within one session.
 #[tokio::test(start_paused = true)]
 async fn r28_a_session_may_be_idle_for_almost_an_hour_between_its_turns() {
     let world = World::new(setup());
@@ -126,8 +126,7 @@ async fn r28_a_session_may_be_idle_for_almost_an_hour_between_its_turns() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Retries after errors and waits for limits change nothing in this: each turn has one end, in
-    /// the order of its lane.
+    /// Each turn has one end, in the order of its lane, despite retries and waits.
     #[test]
     fn each_turn_ends_once_and_in_the_order_of_its_lane(
         lanes in prop::collection::vec(0_usize..5, 1..60), faults in 0.0_f64..0.4, seed: u64,

@@ -1,4 +1,4 @@
-//! A caller that does not read slows nobody down but itself.
+//! A caller that does not read delays only itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,10 @@ fn setup(http2: bool) -> Setup {
     setup
 }
 
-/// One caller stops reading a stream of many small chunks; its neighbors' streams come whole and in
-/// time.
+/// One caller stops reading a stream of many small chunks; other streams are complete and in time.
 async fn stalled_reader(http2: bool) {
     let world = World::new(setup(http2));
-    // Nothing is in its pipe but what the proxy could push through.
+    // Its pipe contains only what the proxy could write.
     let io = TokioIo::new(world.connect_with_room(2 << 10));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("a pipe");
     let connection = clock::spawn(connection);
@@ -40,7 +39,7 @@ async fn stalled_reader(http2: bool) {
         let took = answer.ended.saturating_sub(answer.began);
         assert!(took < Duration::from_secs(8), "a neighbor was slowed: {took:?}");
     }
-    // Nobody reads, so nobody is sent: the upstream is held back, not buffered without end.
+    // The upstream is throttled instead of buffered without bound.
     assert_eq!(world.simulator.stats().in_flight, 1, "the stalled stream is still under way upstream");
     drop((stalled, connection));
 }
@@ -55,7 +54,7 @@ async fn over_http2_a_thousand_small_frames_kill_no_neighbor() {
     stalled_reader(true).await;
 }
 
-/// The same towards the callers: many streams over one of their connections, one of them not read.
+/// The same on the caller's side: many streams on one connection, one of them not read.
 #[tokio::test(start_paused = true)]
 async fn one_stalled_stream_of_a_callers_http2_connection_stalls_no_other() {
     let world = World::new(setup(false));
@@ -87,10 +86,10 @@ async fn ask(
     sender.clone().send_request(request).await.expect("an answer").into_body()
 }
 
-/// A client that leaves a stream's window shut, and answers pings, holds neither permit nor
-/// upstream connection for ever.
+/// A client that never opens a stream's window, but answers pings, loses its permit and upstream
+/// connection after a time.
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_never_read_gives_its_permit_back() {
+async fn a_response_that_is_never_read_releases_its_permit() {
     never_read(Call::chat_stream().simulate("chunks=5000;chunk-delay=10ms")).await;
 }
 

@@ -1,4 +1,4 @@
-//! Streams that never lie: hidden errors are seen, cuts are cuts.
+//! Streams: hidden errors are detected, and truncation is visible.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn an_error_hidden_before_any_output_is_retried_like_its_status() {
 #[tokio::test(start_paused = true)]
 async fn the_table_decides_about_hidden_errors_too() {
     let world = World::new(Setup::default());
-    // A response that is stored may have been made; an overload was refused before that.
+    // A stored response may have been created; an overload error precedes that.
     let stored =
         Call::post("/v1/responses", r#"{"model":"gpt-4o-mini","stream":true,"input":"Three words."}"#);
     let failed = world.call(&stored.clone().simulate("fault=hidden:server_error")).await;
@@ -101,7 +101,7 @@ async fn the_error_event_is_opt_in_and_stands_between_events() {
         text.rsplit_once("\n\n").and_then(|(before, _)| before.rsplit_once("\n\n")).expect("events");
     assert!(event.starts_with("event: error\ndata: {\"error\":{"), "{event}");
     assert!(event.contains("\"code\":\"stream_cut\""), "{event}");
-    // An encoded stream is never written into.
+    // No event is inserted into an encoded stream.
     let mut setup = Setup::default();
     setup.policy.stream.error_event = true;
     let world = World::new(setup);
@@ -144,7 +144,7 @@ async fn chunks_are_never_held_back_once_the_stream_has_begun() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_begins_late_is_not_held_longer_than_the_hold() {
     let world = World::new(Setup::default());
-    // The first event of a response stream is a preamble; the output comes three seconds later.
+    // The first event of a response stream is a preamble; the output follows three seconds later.
     let (response, _sender) = world.open(&Call::response_stream().simulate("chunks=3;chunk-delay=3s")).await;
     let head = world.now();
     assert!(head <= Duration::from_millis(1_200), "{head:?}");

@@ -1,8 +1,8 @@
 //! Runs the fuzz targets for a few seconds without a fuzzer: the corpus, and seeded mutations of
 //! it.
 //!
-//! `cargo fuzz` runs the same targets for as long as one likes: see README.md beside this file.
-//! What it finds goes into the corpus, and is run here from then on.
+//! `cargo fuzz` runs the same targets for any time: see README.md beside this file. Add its
+//! findings to the corpus, so that they run here.
 
 #![expect(clippy::disallowed_types, reason = "a slow machine's real time is what stops it")]
 
@@ -11,12 +11,12 @@ mod targets;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Mutations of each target, and when a slow machine stops.
+/// The number of mutations of each target, and the time limit for slow machines.
 const MUTATIONS: u32 = 20_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST: usize = 32 << 10;
 
-/// Words that parsers look for: a mutation of bytes alone would rarely write them.
+/// Tokens of the parsed formats, which random mutations would rarely produce.
 const WORDS: [&[u8]; 24] = [
     b"{",
     b"}",
@@ -87,7 +87,7 @@ fn mutated(rng: &mut fastrand::Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
     input
 }
 
-/// Says which input it was when a target panics.
+/// Prints the input when a target panics.
 struct Running<'a> {
     target: &'a str,
     input: &'a [u8],
@@ -97,7 +97,7 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let told = format!("{} fails on {:?}\n", self.target, String::from_utf8_lossy(self.input));
-            // It panics already.
+            // Already panicking.
             drop(std::io::Write::write_all(&mut std::io::stderr(), told.as_bytes()));
         }
     }

@@ -1,5 +1,4 @@
-//! What may be fed with anything: each target takes arbitrary bytes and checks what must hold of
-//! the outcome.
+//! The fuzz targets: each takes arbitrary bytes and checks invariants of the result.
 
 use std::io::{self, Cursor, Read, Write};
 use std::time::{Duration, SystemTime};
@@ -20,7 +19,7 @@ use weir::internals::openai::{
 use weir::internals::stream;
 use weir::internals::websocket::{Part, Reader, Sender, unmask};
 
-/// A target's name, which is its corpus's too, and what it does.
+/// A target: its name, which is also its corpus's, and its function.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
@@ -36,7 +35,7 @@ pub(crate) const ALL: [Target; 9] = [
     ("frames", frames),
 ];
 
-/// A request's body, read for its price.
+/// Estimates the cost of a request's body.
 pub(crate) fn pricing(bytes: &[u8]) {
     let estimator = Estimator::new(estimate::Settings::default());
     let peeked = request_peek::peek(bytes).ok();
@@ -58,8 +57,8 @@ pub(crate) fn pricing(bytes: &[u8]) {
     assert!(!dots || endpoint == Endpoint::Other, "what dots lead to is not for us to say");
 }
 
-/// A request's body: what is read of it is what `serde_json` reads, and the search for its model
-/// ends where it is, however it comes.
+/// Parses a request's body: the result equals that of `serde_json`, and the model is found at the
+/// same position for any chunks.
 pub(crate) fn request_bodies(bytes: &[u8]) {
     let peeked = request_peek::peek(bytes);
     if let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(bytes) {
@@ -91,14 +90,13 @@ pub(crate) fn request_bodies(bytes: &[u8]) {
             assert_eq!(ends(cut), whole, "{model_search:?} in chunks of {cut}");
         }
     }
-    // Cut anywhere, nothing is found that was not there.
+    // A truncated body has no other members than the whole one.
     let cut = bytes.len() / 2;
     let part = request_peek::scan(&bytes[..cut]);
     assert!(part.is_none_or(|part| part.peek.text_bytes <= cut as u64 * 2), "no more than came");
 }
 
-/// A body in a coding, whatever it decodes to: bounded, and the same however it comes. The first
-/// byte chooses the coding.
+/// Decodes a body: bounded, and equal for any chunks. The first byte selects the coding.
 pub(crate) fn codings(bytes: &[u8]) {
     const MOST: usize = 64 << 10;
     let Some((first, body)) = bytes.split_first() else { return };
@@ -115,7 +113,7 @@ pub(crate) fn codings(bytes: &[u8]) {
     assert_eq!(whole[..both], bytewise[..both], "{coding}");
 }
 
-/// A stream: however it is cut into chunks, it says the same.
+/// Parses a stream: equal for any chunks.
 pub(crate) fn sse(bytes: &[u8]) {
     let told = |cut: usize| {
         let mut scanner = SseScanner::default();
@@ -133,7 +131,7 @@ pub(crate) fn sse(bytes: &[u8]) {
     }
 }
 
-/// Lines of `name: value` as headers.
+/// Parses lines of `name: value` to headers.
 fn headers(bytes: &[u8]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n').take(100) {
@@ -152,7 +150,7 @@ fn wall() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_hours(500_000)
 }
 
-/// An answer's headers, read for its limits.
+/// Parses the limits in a response's headers.
 pub(crate) fn limit_headers_of(bytes: &[u8]) {
     let parsed = limit_headers::parse(&headers(bytes), wall);
     assert!(parsed.headers.len() <= limit_headers::MAX_LIMITS, "limits are bounded");
@@ -167,14 +165,14 @@ pub(crate) fn limit_headers_of(bytes: &[u8]) {
     limit_headers::spent_window(&headers(bytes), wall());
 }
 
-/// An answer's headers and message, read for when to come back.
+/// Parses the retry hint in a response's headers and message.
 pub(crate) fn retry_hints(bytes: &[u8]) {
     let message = String::from_utf8_lossy(bytes);
     let hint = retry_hint::parse(&headers(bytes), Some(&message), wall());
     assert!(hint.is_none_or(|hint| hint <= Duration::from_hours(40 * 24)), "{hint:?} is no hint");
 }
 
-/// An error's body, and its message.
+/// Parses an error's body and its message.
 pub(crate) fn error_bodies(bytes: &[u8]) {
     let body = ErrorBody::parse(bytes);
     for text in [&body.message, &body.kind, &body.code, &body.param].into_iter().flatten() {
@@ -190,8 +188,8 @@ pub(crate) fn error_bodies(bytes: &[u8]) {
     assert!(!classified.class.is_own(), "what came is the upstream's");
 }
 
-/// Frames of either side: however they are cut they say the same, and no message that another
-/// reader sees is missed.
+/// Parses WebSocket frames of either side: equal for any chunks, with all messages that tungstenite
+/// finds.
 pub(crate) fn frames(bytes: &[u8]) {
     for (sender, role) in [(Sender::Client, Role::Server), (Sender::Server, Role::Client)] {
         let (whole, is_broken) = messages(bytes, bytes.len().max(1), sender);
@@ -212,8 +210,8 @@ pub(crate) fn frames(bytes: &[u8]) {
     }
 }
 
-/// The messages among frames that come in pieces of this size, and whether they break the protocol
-/// in the end.
+/// The messages in frames that arrive in pieces of this size, and whether a protocol violation ends
+/// them.
 fn messages(bytes: &[u8], cut: usize, sender: Sender) -> (Vec<Vec<u8>>, bool) {
     let mut reader = Reader::new(sender);
     let (mut held, mut message, mut told) = (Vec::new(), Vec::new(), Vec::new());
@@ -275,7 +273,7 @@ fn messages_by_tungstenite(bytes: &[u8], role: Role) -> Vec<Vec<u8>> {
     told
 }
 
-/// A configuration: whatever it says, the answer is a configuration or a list of problems.
+/// Parses a configuration: returns a configuration or a list of problems.
 pub(crate) fn configuration(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Err(problems) = config::parse("fuzz.toml", &text, &[], &config::sources::Nothing) {

@@ -1,4 +1,4 @@
-"""Runs a live Weir through every kind of error and checks what is left of it: access log, reports, command line.
+"""Runs a live Weir through every kind of error and checks its traces: access log, reports, command line.
 
     python3 tests/observability/check_log.py
 

@@ -1,4 +1,4 @@
-"""Reads Weir's status page as a person would: in headless Chromium, and as it comes, without JavaScript.
+"""Checks Weir's status page in headless Chromium, and without JavaScript.
 
     python3 tests/observability/check_page.py http://127.0.0.1:8081 [--screenshots DIR]
 

@@ -1,5 +1,5 @@
-"""Drives a live Weir into each situation of situations.py, and reads the page within 30 seconds: the first sentence, whose fault it
-is, and the caller.
+"""Drives a live Weir into each situation of situations.py, and reads the page within 30 seconds: the first sentence, the blame
+and the caller.
 
     python3 tests/observability/check_situations.py [--screenshots target/screenshots] [NAME...]
 """

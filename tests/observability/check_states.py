@@ -1,8 +1,8 @@
-"""Drives a live Weir through healthy, rate-limited, outage and quota spent, and reads its status page as a person would.
+"""Drives a live Weir through healthy, rate-limited, outage and quota spent, and checks its status page.
 
     python3 tests/observability/check_states.py [--screenshots docs/images]
 
-One tab of headless Chromium stays open all the while: what it shows changes without a reload, under the page's content
+One tab of headless Chromium stays open: its content changes without a reload, under the page's content
 security policy. Each state is also read on a phone's width, in the dark, and without JavaScript; none of it may need color
 or script to be understood. With --screenshots a picture of each state is kept.
 """

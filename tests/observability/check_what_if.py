@@ -1,9 +1,9 @@
-"""A real Weir's access log, replayed: under the limits that held, the waits come out as they were.
+"""Replays a real Weir's access log: under the recorded limits the waits must be as recorded.
 
     python3 tests/observability/check_what_if.py
 
-Two callers of different weight ask for more than the API allows. `weir what-if` has to reproduce each one's waits within 5 %,
-to answer whether twice the limit had helped, and to count what a cut and mixed log has besides.
+Two callers of different weight exceed the API's limits. `weir what-if` must reproduce each one's waits within 5 %, find
+whether twice the limit would have helped, and count the other lines of a truncated and mixed log.
 """
 
 import concurrent.futures

@@ -1,4 +1,4 @@
-"""Offers a live Weir more names than it may keep, and scrapes it: the answer is bounded and quick.
+"""Sends a live Weir more names than it may keep, and scrapes it: the response must be bounded and quick.
 
     python3 tests/observability/check_worst.py
 

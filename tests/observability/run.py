@@ -1,10 +1,10 @@
-"""Runs Weir under a real Prometheus and checks what an operator would see of it.
+"""Runs Weir under a real Prometheus and checks metrics, rules, dashboard and status page.
 
     python3 tests/observability/run.py [--seconds 20] [--screenshots DIR]
 
 A simulator with faults, a Weir with three callers, a load, and a Prometheus that scrapes every second; then: the
 exposition is well formed, the target is up, every rule evaluates, every query of the dashboard finds something, every
-metric that rules, dashboard and documentation name exists, and the status page says what is going on.
+metric that rules, dashboard and documentation name exists, and the status page shows the situation.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""nginx and haproxy before one or more servers, as a company runs them.
+"""nginx and haproxy in front of one or more servers.
 
 Their programs are NGINX and HAPROXY, or those of the PATH.
 """

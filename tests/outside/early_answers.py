@@ -1,10 +1,10 @@
-"""Answers that come before the end of an upload, to the clients that people use: none may be lost.
+"""Responses before the end of an upload, with common clients: none may be lost.
 
     python3 tests/outside/early_answers.py [COUNT]     (for each of 32 combinations; 32 makes 1,024. Needs curl, node, httpx[http2], go)
 
 Uploads of 9 MiB by curl, Node (fetch, and its http2), Python (httpx) and Go, over HTTP/1.1 and HTTP/2: the upstream answers 413 as soon
 as it has the head, and reads on or closes its sending side; Weir itself answers 401 to an unknown caller; and the upstream's 401.
-Prints what became of each, and ends with 1 if an answer was lost.
+Prints the result of each, and ends with 1 if a response was lost.
 """
 
 import collections

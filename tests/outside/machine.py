@@ -1,10 +1,10 @@
-"""What a machine does to a process: the traffic goes on, and a metric says what happened.
+"""Faults of the machine: the traffic continues, and a metric shows the fault.
 
     python3 tests/outside/machine.py [NAME ...]       (all; a clock that jumps needs libfaketime, named in FAKETIME_LIBRARY, or is left out)
 
 Each scene runs the real binary before the simulator: standard error that nobody reads, that is full, that is on a full disk; a wall clock
 that jumps an hour forth and back; 256 open files and 600 clients; 512 MiB of address space and bodies of 4 MB. Ends with 1 if a call was
-lost, Weir ended, or nothing says so.
+lost, Weir ended, or no metric shows it.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""Thousands of malformed requests, seeded: none hangs, none leaks, none means something else to the upstream, and a neighbor is served.
+"""Thousands of malformed requests, seeded: none hangs, leaks or is read differently by the upstream, and other clients are served.
 
     python3 tests/outside/malformed.py [COUNT [SEED]]      (5,000 and 1; half of them HTTP/1.1, half frames of HTTP/2)
 
-Each case is a good exchange that was damaged at one to four places. The upstream reads as strictly as the RFC lets it: whatever
+Each case is a valid exchange that was damaged at one to four places. The upstream reads as strictly as the RFC lets it: whatever
 reaches it must be a plain request, framed once, with one Host and without a bare CR, LF or NUL. Ends with 1 if one was not, a connection was
 left hanging, a neighbor's call failed, memory or files stay behind, or Weir ended.
 """

@@ -1,4 +1,4 @@
-"""Fills Weir with bodies that wait, within a memory limit, and sees whether it lives and its refusals arrive.
+"""Fills Weir with waiting bodies within a memory limit: it must survive, and its refusals must arrive.
 
     python3 tests/outside/memory.py [MIB ...]        (1024 512 256 128; needs a control group that it may make)
     python3 tests/outside/memory.py data [MIB ...]   (1024 512 256: by RLIMIT_DATA)

@@ -2,7 +2,7 @@
 
     python3 tests/outside/restarts.py [RESTARTS]        (50; a second and a half each)
 
-Nothing that was accepted may be lost: prints what became of each call, and ends with 1 if one was lost.
+No accepted request may be lost: prints the result of each call, and ends with 1 if one was lost.
 """
 
 import collections

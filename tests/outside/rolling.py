@@ -3,7 +3,7 @@
     python3 tests/outside/rolling.py [ROUNDS]      (3; each restarts both, one after the other. NGINX and HAPROXY may name the programs)
 
 A Weir is told to end by SIGTERM, drains, and is started again on its port once it has ended, as an orchestrator does. The balancer
-learns of it as it would there: haproxy asks `/readyz`, nginx takes a refused connection for an answer. Prints what became of each call.
+learns of it as it would there: haproxy polls `/readyz`, nginx notices a refused connection. Prints the result of each call.
 """
 
 import collections

@@ -2,8 +2,8 @@
 
     python3 tests/outside/sessions.py [SESSIONS]      (10,000, or what `ulimit -Hn` lets: Weir opens two files for each)
 
-Prints the memory of a session between its turns, and what a caller over HTTP waits for beside them. Ends with 1 if a session failed, or
-Weir counts other turns than were asked.
+Prints the memory of a session between its turns, and the latency of an HTTP caller at the same time. Ends with 1 if a session failed, or
+Weir counts a wrong number of turns.
 """
 
 import asyncio

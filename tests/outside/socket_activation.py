@@ -1,9 +1,9 @@
-"""Plays systemd and a terminal: holds the listener, starts Weir with it, restarts it again and again under traffic, and interrupts it.
+"""Acts as systemd and as a terminal: holds the listener, starts Weir with it, restarts it repeatedly under traffic, and interrupts it.
 
     python3 tests/outside/socket_activation.py
 
-Every call is on a connection of its own, and none may be refused or lost: what comes between two processes waits in the
-kernel's queue. A listener that no setting names is told, and not left to hang its clients.
+Every call is on a connection of its own, and none may be refused or lost: between two processes connections wait in the
+kernel's queue. A listener that no setting names is logged and closed, so that its clients do not hang.
 """
 
 import collections

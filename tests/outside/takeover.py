@@ -1,9 +1,9 @@
-"""Replaces a running Weir by another one again and again under traffic, by `server.takeover`.
+"""Replaces a running Weir by another one repeatedly under traffic, by `server.takeover`.
 
     python3 tests/outside/takeover.py
 
 Every call is on a connection of its own, and none may be refused or lost; streams of three seconds, which outlive the process that they
-began in, end whole. A successor that can't start changes nothing.
+began in, complete. A successor that can't start changes nothing.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""What an exchange costs Redis, by replicas and sets of limits: for docs/scale.md. It plays the replicas itself, and needs no Weir.
+"""Measures the cost of an exchange in Redis, by replicas and sets of limits, for docs/scale.md. It acts as the replicas itself.
 
     python3 tests/replicas/cost.py [redis-server]
 """
@@ -58,7 +58,7 @@ def exchange(client: Client, sha: str, replica: int, scopes, held: dict, changin
     lines = []
     for scope in scopes:
         part = held.get((replica, scope), 0)
-        # What is told though nothing is urgent is what it was.
+        # A report without changes.
         need = random.choice([0, 20_000, 1_000_000]) if changing else 1_000_000 // (1 + scope % 7)
         lines.append(f"{1:016x}.{scope:016x} {part} 0 {need} 1 3 1000")
     answer = client.ask("EVALSHA", sha, 3, *KEYS, f"{replica:016x}", 600_000, 0, len(lines), *lines)
@@ -109,7 +109,7 @@ def main() -> int:
     if not shutil.which(server):
         print(f"!!! NOT RUN: {server} is missing", file=sys.stderr)
         return 1
-    print("| replicas | sets of limits | which | told of in an exchange | µs of Redis an exchange | B in | B out | of a processor, at one a second each | MB in Redis |")
+    print("| replicas | sets of limits | which | reported in an exchange | µs of Redis an exchange | B in | B out | of a processor, at one a second each | MB in Redis |")
     print("|---|---|---|---|---|---|---|---|---|")
     for replicas, scopes in [(3, 1), (10, 1), (10, 100), (10, 1000), (100, 1), (100, 100), (1000, 1)]:
         for doing in TELLS if scopes > 1 else ["all in use"]:

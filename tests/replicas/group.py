@@ -1,4 +1,4 @@
-"""A group of real Weirs before one real simulator, with a real Redis between them, and what can go wrong with that."""
+"""A group of Weirs with one simulator and Redis, all real processes, and their faults."""
 
 import asyncio
 import contextlib

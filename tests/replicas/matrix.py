@@ -1,4 +1,4 @@
-"""Every fault, with several numbers of replicas and shapes, and every way in which Redis lives: tables for docs/scale.md, in some
+"""Every fault, with several numbers of replicas and shapes, and every deployment of Redis: tables for docs/scale.md, in some
 minutes. CI runs `run.py` instead.
 
     python3 tests/replicas/matrix.py [--replicas 3,10] [--shapes bucket,bucket:1s,fixed-window,sliding-log] [--server redis-server]

@@ -1,4 +1,4 @@
-"""What sharing limits costs a Weir: processor time of its `weir-replicas` thread beside that of the whole process, for docs/scale.md.
+"""Measures the cost of sharing limits: processor time of its `weir-replicas` thread beside that of the whole process, for docs/scale.md.
 
     WEIR_BIN=target/release/weir python3 tests/replicas/processor.py
 

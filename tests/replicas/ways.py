@@ -1,4 +1,4 @@
-"""The ways in which Redis lives: over TCP, TLS or a socket, behind sentinels that fail over, and as a cluster that does."""
+"""Deployments of Redis: over TCP, TLS or a socket, behind sentinels that fail over, and as a cluster."""
 
 import contextlib
 import os

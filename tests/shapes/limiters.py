@@ -1,7 +1,7 @@
-"""Limiters that a simulator can have, and the ways in which it tells of them.
+"""Simulated limiters, and the ways in which they are reported.
 
-A limiter takes a request at a moment, in seconds, or says for how long it refuses. It knows its rate, and how soon a
-client that knew all of it could have got a number of requests through.
+A limiter admits a request at a time in seconds, or returns how long it refuses. It has its rate, and the ideal time for
+a number of requests.
 """
 
 import dataclasses
@@ -226,7 +226,7 @@ def ietf(told: Told) -> dict[str, str]:
     }
 
 
-# How the simulator tells: the headers of each answer, and of a refusal the status, further headers and the body.
+# How the simulator reports: the headers of each answer, and of a refusal the status, further headers and the body.
 TELLS = {
     "nothing": (lambda told: {}, 429, lambda told: {}, error("Too many requests", None)),
     "retry-after": (

@@ -5,7 +5,7 @@
 
 Weir knows nothing beforehand. After a minute of learning the simulator must count no 429 any more, and at least 97 % of the
 limit must be used wherever there is enough work; in the first minute at most one request in a hundred may be refused.
-Whatever happens, each request gets its answer, once.
+Each request gets exactly one response.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Limiters of many shapes, which tell of themselves in many ways, before a real Weir that knows nothing beforehand.
+"""Limiters of many shapes, reported in many ways, with a real Weir without prior knowledge.
 
-    python3 tests/shapes/unseen.py                     # all of limiter × telling × traffic, 40 cases at once
+    python3 tests/shapes/unseen.py                     # all of limiter × report × traffic, 40 cases at once
     python3 tests/shapes/unseen.py --only "503 page"   # the cases whose names have these words
     python3 tests/shapes/unseen.py --ci                # a part, with bounds: under a minute
 
-With `--ci` a case whose calls are lost, whose burst ends late or whose limit is left unused beyond its bound is told.
+With `--ci` a case whose calls are lost, whose burst ends late or whose limit is left unused beyond its bound is printed.
 
 Traffic: `burst`, a number of calls at once, whose end is compared with the earliest possible one; `closed`, thirty callers
 that send one call after the other; `steady`, a Poisson stream of 1.3 times the limit. Of those two the use of the limit is

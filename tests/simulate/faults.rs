@@ -1,4 +1,4 @@
-//! Faults of the simulator: by odds, by schedule, and of the first attempts of a job.
+//! Faults of the simulator: by rate, by schedule, and by attempt of a job.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use weir::internals::simulate::{Change, Fault, LimitChange, Outage, Settings, Si
 use super::{chat, directed, header, post, rpm, send, send_within, start, streamed, text, unlimited};
 
 #[tokio::test(start_paused = true)]
-async fn schedules_come_to_pass() {
+async fn scheduled_outages_occur() {
     let simulator = Simulator::new(Settings {
         outages: vec![Outage::parse("10s+5s:503").unwrap()],
         limit_changes: vec![LimitChange::parse("20s:rpm=1").unwrap()],
@@ -27,7 +27,7 @@ async fn schedules_come_to_pass() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn odds_are_kept_and_seeded() {
+async fn fault_rates_are_accurate_and_seeded() {
     let faults = vec![(Fault::parse("503").unwrap(), 0.2), (Fault::parse("500").unwrap(), 0.1)];
     let run = async |seed: u64| {
         let simulator = Simulator::new(Settings { faults: faults.clone(), seed, ..unlimited() });

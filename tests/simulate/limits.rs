@@ -1,4 +1,4 @@
-//! The limits that the simulator keeps, and what it tells of them.
+//! The limits of the simulator, and its limit headers.
 
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ async fn limits_are_kept_by_account_and_model() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn streams_of_responses_and_other_endpoints_tell_no_limits() {
+async fn streams_of_responses_and_other_endpoints_report_no_limits() {
     let simulator = Simulator::new(Settings::default());
     let responses =
         |stream: bool| post("/v1/responses", &json!({ "model": "gpt-4o", "input": "Hi", "stream": stream }));
@@ -110,7 +110,7 @@ async fn streams_of_responses_and_other_endpoints_tell_no_limits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_day_limit_is_what_the_headers_tell_of() {
+async fn the_headers_report_a_daily_limit_first() {
     let limits = Limits { rpm: Some(500), rpd: Some(10_000), ..Limits::NONE };
     let simulator = Simulator::new(Settings { limits, ..Settings::default() });
     let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
@@ -150,7 +150,7 @@ async fn others_use_the_limit_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lying_bucket_refuses_while_its_headers_promise() {
+async fn a_lying_bucket_refuses_although_its_headers_have_a_rest() {
     let simulator =
         Simulator::new(Settings { shape: Shape::LyingBucket(Depth::Of(Duration::from_secs(1))), ..rpm(120) });
     for remaining in ["119", "118"] {
@@ -161,7 +161,7 @@ async fn a_lying_bucket_refuses_while_its_headers_promise() {
     assert!(json_of(refused).await["error"]["message"].as_str().unwrap().contains("try again in 500ms"));
 }
 
-/// What is beyond the slots waits, in order; what is beyond the queue is refused.
+/// Requests above the slots wait in order; those above the queue are refused.
 #[tokio::test(start_paused = true)]
 async fn slots_are_taken_in_order_and_the_queue_is_bounded() {
     let after = Latency::Fixed(Duration::from_secs(1));

@@ -1,5 +1,4 @@
-//! The simulator as its users meet it: over loopback sockets in real time, and over memory on a
-//! paused clock.
+//! Tests of the simulator over loopback sockets in real time, and in memory on a paused clock.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -42,7 +41,7 @@ async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answ
     send_over(TcpStream::connect(address).await.unwrap(), request).await
 }
 
-/// Sends a request through memory, to a simulator on the clock of the test.
+/// Sends a request in memory, on the test's clock.
 async fn send_within(simulator: &Simulator, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
     let (client, server) = tokio::io::duplex(1 << 20);
     let simulator = simulator.clone();
@@ -147,7 +146,7 @@ async fn stopping_waits_for_what_is_under_way_and_cuts_off_the_rest() {
 }
 
 #[tokio::test]
-async fn an_echo_tells_what_arrived() {
+async fn an_echo_contains_the_request() {
     let running = start(unlimited()).await;
     let mut request = request(Method::PUT, "/v1/echo/a%20b?x=1&y=%2F", "hello");
     request.headers_mut().append("x-twice", "one".parse().unwrap());
@@ -166,7 +165,7 @@ async fn an_echo_tells_what_arrived() {
 }
 
 #[tokio::test]
-async fn it_is_watched_and_changed_from_outside() {
+async fn the_control_api_reads_and_changes_it() {
     let running = start(rpm(1)).await;
     let address = running.address();
     for status in [200, 429] {
@@ -237,7 +236,7 @@ async fn what_is_not_a_request_of_the_api_is_refused_in_its_envelope() {
 }
 
 #[tokio::test]
-async fn json_is_encoded_for_who_accepts_it() {
+async fn json_is_encoded_if_the_client_accepts_it() {
     let running = start(unlimited()).await;
     let mut request = chat("gpt-4o");
     request.headers_mut().insert("accept-encoding", "gzip, deflate".parse().unwrap());
@@ -292,7 +291,7 @@ async fn it_speaks_http_2_and_tls() {
     assert!(text(broken).await.is_err(), "a stream reset");
 }
 
-/// Each dialect's refusals are read as what they are, by the words and headers alone.
+/// Weir classifies each dialect's refusals correctly by their headers and body.
 #[tokio::test]
 async fn a_dialects_refusals_are_understood() {
     use weir::internals::classify::{self, ErrorClass as C};
@@ -342,7 +341,7 @@ async fn a_dialects_refusals_are_understood() {
     }
 }
 
-/// The API itself knows no path without a version, and no key but a bearer's; others do.
+/// OpenAI's API requires a versioned path and a bearer key; other dialects do not.
 #[tokio::test]
 async fn the_openai_dialect_is_strict() {
     let without_version = || {

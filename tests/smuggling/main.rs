@@ -1,4 +1,4 @@
-//! Runs the table of what a client may send to confuse a proxy, over raw sockets.
+//! Runs the table of request smuggling cases over raw sockets.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
 
@@ -30,11 +30,11 @@ struct Case {
     send: String,
     answers: Vec<u16>,
     saw: Vec<String>,
-    /// Whether the connection goes on; where it is left out, either is safe.
+    /// Whether the connection stays open; if omitted, either is safe.
     open: Option<bool>,
 }
 
-/// What is sent after each case: who answers it reads the connection as we do.
+/// The request after each case: its response shows that both sides agree on the framing.
 const AFTER: &[u8] = b"GET /after HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n";
 
 #[test]
@@ -56,13 +56,13 @@ fn every_case_ends_as_the_table_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Sends a case and `/after`; the statuses that came back, and what the service said it saw.
+/// Sends a case and `/after`. Returns the statuses, and the requests that the service received.
 fn run(address: SocketAddr, send: &[u8]) -> (Vec<u16>, Vec<String>) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     stream.write_all(&[send, AFTER].concat()).unwrap();
     let mut read = Vec::new();
-    // A reset is an end too: the front closes with bytes unread.
+    // A reset is an end too, because the server closes with unread bytes.
     let end = stream.read_to_end(&mut read);
     assert!(
         end.is_ok() || end.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset),
@@ -84,7 +84,7 @@ fn run(address: SocketAddr, send: &[u8]) -> (Vec<u16>, Vec<String>) {
     (answers, saw)
 }
 
-/// Starts a front whose service says what it saw, or 499 when the body broke off.
+/// Starts a server whose service returns what it received, or 499 for a truncated body.
 fn start() -> SocketAddr {
     let listener = server::bind("listen", "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! TLS towards clients and upstream, over real sockets, with authorities made for the occasion.
+//! TLS to clients and upstream over real sockets, with certificates created by the tests.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
 
@@ -75,7 +75,7 @@ fn loopback() -> SanType {
     SanType::IpAddress("127.0.0.1".parse().unwrap())
 }
 
-/// Serves on the present runtime; the service tells what it knows of the connection.
+/// Serves on the current runtime; the service returns what it knows of the connection.
 fn serve(tls: Arc<ServerTls>) -> (SocketAddr, Arc<Counters>, Drain) {
     let listener = server::bind("listen", "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
@@ -107,7 +107,7 @@ fn load(identity: &Identity, clients: Option<Clients>) -> Arc<ServerTls> {
     ServerTls::load(settings).unwrap()
 }
 
-/// Asks once; what the service told.
+/// Sends one request. Returns the service's response.
 async fn ask(
     address: SocketAddr,
     settings: &upstream::tls::Settings,
@@ -144,7 +144,7 @@ async fn speaks_http1_or_http2_as_both_agree() {
 async fn an_upstream_that_can_t_prove_itself_is_a_tls_failure() {
     let authority = Authority::new("authority");
     let (address, counters, _drain) = serve(load(&authority.identity("weir", &[dns("weir.test")]), None));
-    // By the wrong authority, by another name, and by the name that it has.
+    // With the wrong authority, with a wrong name, and with the right name.
     let failure =
         ask(address, &trusting(&Authority::new("other")), Some("weir.test"), None).await.unwrap_err();
     assert_eq!((failure.kind, failure.sent), (FailureKind::Tls, false));
@@ -258,7 +258,7 @@ fn each_wrong_file_is_named_with_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn only_tls13_means_it() {
+async fn only_tls13_rejects_tls12() {
     let authority = Authority::new("authority");
     let identity = authority.identity("weir", &[loopback()]);
     let settings = server::tls::Settings { identity, clients: None, only_tls13: true, http2: true };

@@ -1,4 +1,4 @@
-//! An OTLP/HTTP receiver: takes what is posted to `/v1/traces`, and answers with one status.
+//! An OTLP/HTTP receiver: accepts posts to `/v1/traces`, and responds with one status.
 
 use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -67,7 +67,7 @@ impl Collector {
         }
     }
 
-    /// What the resource calls the service.
+    /// The service name in the resource.
     pub(crate) fn service(&self) -> Option<String> {
         let received = self.received.lock().expect("nobody panicked");
         let resource = received.messages.first()?.resource_spans.first()?.resource.clone()?;
@@ -79,7 +79,7 @@ impl Collector {
         self.received.lock().expect("nobody panicked").authorization.clone()
     }
 
-    /// Every byte that came.
+    /// All received bytes.
     pub(crate) fn raw(&self) -> Vec<u8> {
         self.received.lock().expect("nobody panicked").raw.clone()
     }

@@ -1,5 +1,5 @@
-//! Spans of the real binary at a real OTLP/HTTP endpoint: a request, its attempts, and what the
-//! upstream sees of the trace.
+//! The spans that the real binary sends to an OTLP/HTTP endpoint, and the trace headers that the
+//! upstream receives.
 
 #![expect(
     clippy::disallowed_types,
@@ -28,7 +28,7 @@ const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00
 const KEY: &str = "sk-not-for-any-log-0123456789";
 const BODY: &str = r#"{"model":"gpt-5-mini","messages":[{"role":"user","content":"a secret prompt"}]}"#;
 
-/// What a collector is told at most every so often in these tests.
+/// The export interval in these tests.
 const INTERVAL: &str = "100ms";
 
 fn attributes(span: &Span) -> HashMap<&str, Value> {
@@ -144,7 +144,7 @@ fn a_turn_of_a_session_is_a_span_of_its_own_in_the_sessions_trace() {
 }
 
 #[test]
-fn what_is_not_recorded_passes_untouched() {
+fn unsampled_requests_pass_unchanged() {
     let upstream = Upstream::start(&[Answer::Chat, Answer::Chat]);
     let collector = Collector::start(200);
     let weir = Weir::start(&upstream, Some(&collector), INTERVAL);

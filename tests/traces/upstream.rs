@@ -1,4 +1,4 @@
-//! An upstream that gives the answers of a list, in order, and remembers what it was asked.
+//! An upstream that sends the responses of a list in order, and records the requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use weir::internals::websocket::{Kind, write};
 pub(crate) enum Answer {
     ServerError,
     Chat,
-    /// A session that answers whatever is said first.
+    /// A session that answers the first message.
     Session,
 }
 
@@ -103,7 +103,7 @@ fn serve_session(mut stream: &TcpStream) {
     drop(std::io::copy(&mut stream, &mut std::io::sink()));
 }
 
-/// Reads one request with a length; nothing at the connection's end.
+/// Reads one request with a length; `None` at the end of the connection.
 pub(crate) fn read_request<R: Read>(reader: &mut BufReader<R>) -> Option<Request> {
     let mut lines = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! The binary, as a user starts it, with a configuration of its own.
+//! A Weir process with its own configuration.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -42,7 +42,7 @@ impl Weir {
             .expect("weir can be started");
         let mut log = BufReader::new(process.stderr.take().expect("it is piped"));
         let (listening, admin) = addresses(&mut log);
-        // Whoever stops reading would block it.
+        // An unread pipe would block it.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Self { process, listening, admin, _configuration: file }
     }
@@ -61,7 +61,7 @@ impl Weir {
         answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status line")
     }
 
-    /// Opens a session over WebSocket, says one text and waits for the end of what answers it.
+    /// Opens a WebSocket session, sends one text and waits for the end of the response.
     pub(crate) fn say(&self, headers: &[(&str, &str)], text: &str) {
         let mut stream = TcpStream::connect(self.listening).expect("weir listens");
         let mut head =
@@ -97,13 +97,13 @@ impl Weir {
     }
 }
 
-/// Ends it as an operator would, so that it drains.
+/// Stops it with a drain.
 impl Drop for Weir {
     fn drop(&mut self) {
         let id = rustix::process::Pid::from_child(&self.process);
         let told = rustix::process::kill_process(id, rustix::process::Signal::TERM);
         if told.is_err() {
-            // It would never end by itself.
+            // It does not end by itself.
             self.process.kill().ok();
         }
         let ended = self.process.wait();
@@ -114,7 +114,7 @@ impl Drop for Weir {
     }
 }
 
-/// Reads where it listens from its log.
+/// Reads its addresses from its log.
 fn addresses(log: &mut impl BufRead) -> (SocketAddr, SocketAddr) {
     let mut all = String::new();
     loop {

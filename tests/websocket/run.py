@@ -4,8 +4,8 @@
     python3 tests/websocket/run.py            # 50 connections of 16 lanes, and HTTP callers beside them
     python3 tests/websocket/run.py --small    # 10 connections: a minute
 
-Every lane asks for its next turn as soon as its last one is over: far more than the limit lets through. Weir learns the limit from
-one answer over HTTP, which tells it in headers; sessions don't. From then on
+Every lane asks for its next turn as soon as its last one is over: far more than the limit allows. Weir learns the limit from
+the headers of one HTTP response; sessions have none. From then on
 
 - no error frame reaches a client, and the simulator counts no 429;
 - at least 97 % of the limit is used;

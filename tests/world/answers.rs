@@ -1,5 +1,5 @@
-//! Answers with status 200 that are errors, answers that only talk of errors, and the framings that
-//! other servers give their answers.
+//! Errors in responses with status 200, responses that only mention errors, and the framings of
+//! other servers.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::scripted::{
 };
 use crate::wire;
 
-/// What stands in place of a JSON answer: the body and its class.
+/// Bodies in place of a JSON response, and their classes.
 const IN_PLACE: [(&str, &str); 13] = [
     // saberjack/SHTUCodeProxy#4: vLLM and FastChat.
     (
@@ -55,15 +55,15 @@ fn an_error_in_place_of_an_answer_is_known_by_its_members() {
         let weir = Weir::before(upstream, "");
         let got = chat(&weir, 60, CHAT);
         assert_eq!(failed(&weir), [class], "{body}");
-        // The SDK's own retry is the better one for a 408.
+        // A 408 is left to the SDK's retry.
         let (text, attempts) = if class == "request_timeout" { (body, 1) } else { (GOOD, 2) };
         assert_eq!((got.text().as_str(), seen.count()), (text, attempts), "{body}");
     }
 }
 
-/// Answers that only talk of limits and errors.
+/// Responses that only mention limits and errors.
 #[test]
-fn an_answer_that_talks_of_limits_stays_an_answer() {
+fn a_response_that_mentions_limits_is_no_error() {
     for body in [
         GOOD.replace("\"Hi\"", r#""Rate limit exceeded: you sent too many requests, the queue is full.""#),
         GOOD.replace("\"object\"", r#""error":null,"object""#),
@@ -97,7 +97,7 @@ fn an_error_in_place_of_a_stream_is_known_in_every_form() {
     let whole = events(&[WORD, STOP, "[DONE]"], END);
     let overloaded = r#"{"error":{"type":"overloaded_error","message":"Overloaded"}}"#;
     for (body, class) in [
-        // OpenRouter ends a stream with an error beside a choice that has nothing in it.
+        // OpenRouter ends a stream with an error beside an empty choice.
         (
             r#"data: {"id":"g","object":"chat.completion.chunk","error":{"code":502,"message":"Provider disconnected"},"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}"#.to_owned() + "\n\n",
             "bad_gateway",
@@ -114,7 +114,7 @@ fn an_error_in_place_of_a_stream_is_known_in_every_form() {
             "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"service_unavailable_error\",\"code\":\"server_is_overloaded\",\"message\":\"m\"}}\n\n".to_owned(),
             "overloaded",
         ),
-        // What calls itself a stream and is JSON, with keep-alives before it.
+        // JSON with the content type of a stream, after keep-alives.
         (format!("\n\n\n{overloaded}"), "overloaded"),
     ] {
         let (upstream, seen) = scripted(vec![stream(&body), whole.clone()]);
@@ -127,7 +127,7 @@ fn an_error_in_place_of_a_stream_is_known_in_every_form() {
 }
 
 #[test]
-fn a_stream_that_talks_of_errors_stays_a_stream() {
+fn a_stream_that_mentions_errors_is_no_error() {
     let talks = r#"{"choices":[{"index":0,"delta":{"content":"\"error\": rate limit exceeded"}}]}"#;
     for first in [
         talks.to_owned(),
@@ -163,7 +163,7 @@ fn empty_lines_before_a_json_answer_keep_it_alive() {
     }
 }
 
-/// The bytes pass as they are coded; what they say is understood.
+/// The encoded bytes are forwarded unchanged, and classified.
 #[test]
 fn an_error_is_read_in_every_coding() {
     let refusal = r#"{"error":{"message":"Rate limit reached on tokens per min (TPM): Limit 10000, Used 9990, Requested 100. Please try again in 540ms.","type":"tokens","code":"rate_limit_exceeded"}}"#;
@@ -183,13 +183,13 @@ fn an_error_is_read_in_every_coding() {
         ("deflate", "raw deflate"),
         ("br", "br"),
         ("zstd", "zstd"),
-        // A gateway that unpacked it kept the field.
+        // A gateway that decoded the body but kept the header.
         ("gzip", "identity"),
     ] {
         let pack = |plain: &str| match of {
             "identity" => plain.as_bytes().to_vec(),
             "raw deflate" => {
-                // Behind the two bytes of zlib's head, before the four of its checksum.
+                // Without zlib's header of two bytes and its checksum of four.
                 let packed = coded("deflate", plain.as_bytes());
                 packed[2..packed.len() - 4].to_vec()
             }
@@ -209,7 +209,7 @@ fn an_error_is_read_in_every_coding() {
     }
 }
 
-/// The time to wait is kept in every notation: the second attempt comes after it.
+/// The wait is obeyed in every notation: the second attempt comes after it.
 #[test]
 fn a_wait_is_kept_in_every_notation() {
     let soon = std::time::SystemTime::now() + Duration::from_secs(4);
@@ -235,7 +235,7 @@ fn a_wait_is_kept_in_every_notation() {
         "X-AI-RateLimit-Limit-i: 10\r\nX-AI-RateLimit-Remaining-i: 0\r\nX-AI-RateLimit-Reset-i: 2".to_owned(),
         "RateLimit: \"api\";r=0;t=2\r\nRateLimit-Policy: \"fixed window\";\"api\";q=500;w=300".to_owned(),
     ];
-    // At once, or the moment would have come before the later cases ask.
+    // All cases concurrently, because the date passes.
     each_at_once(cases, |field| {
         let refusal = json("429 Too Many Requests", &format!("{field}\r\n"), r#"{"error":"slow"}"#);
         let (upstream, seen) = scripted(vec![refusal, good()]);
@@ -245,7 +245,7 @@ fn a_wait_is_kept_in_every_notation() {
         assert_eq!((got.status(), got.attempts()), (200, 2), "{field}");
         let is_moment = field.contains(&epoch.as_secs().to_string()) || field.contains(&date[..16]);
         let least = if is_moment {
-            // Whole seconds are told.
+            // The header has whole seconds.
             soon.duration_since(asked).unwrap_or_default().saturating_sub(Duration::from_millis(1_050))
         } else {
             Duration::from_millis(1_190)
@@ -254,7 +254,7 @@ fn a_wait_is_kept_in_every_notation() {
     });
 }
 
-/// Framings that direct clients take.
+/// Framings that clients accept.
 #[test]
 fn answers_arrive_in_every_framing_that_servers_use() {
     let length = GOOD.len();
@@ -349,7 +349,7 @@ fn fields(count: usize) -> String {
     (0..count).map(field).collect::<Vec<_>>().concat()
 }
 
-/// A head beyond the bounds is told as what it is.
+/// A head above the limits has its own error.
 #[test]
 fn a_head_that_is_too_large_says_so() {
     let many = fields(101);

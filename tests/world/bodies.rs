@@ -1,5 +1,4 @@
-//! Request bodies that are large, in parts, packed, or cut: what can be read of them is, and the
-//! rest is neither lost nor repeated.
+//! Request bodies that are large, multipart, compressed or truncated.
 
 use std::io::Write;
 use std::time::Duration;
@@ -13,7 +12,7 @@ const PATH: &str = "/v1/chat/completions";
 const LEVELS: &str = "x-ratelimit-limit-tokens: 1000000\r\nx-ratelimit-remaining-tokens: 999000\r\nx-ratelimit-reset-tokens: 60ms\r\n";
 const UNREAD: &str = "weir_limits_reached_total{limit=\"unread_body\"}";
 
-/// The API takes 50 MB of JSON; openai-python sends the model last.
+/// The API accepts 50 MB of JSON; openai-python sends the model last.
 #[test]
 fn r02_fifty_megabytes_are_read_to_their_model() {
     let image = "A".repeat(50 << 20);
@@ -51,13 +50,13 @@ fn r02_a_form_is_read_to_its_model_wherever_that_stands() {
         let message = wire::ask(weir.address, &sent);
         assert_eq!(seen.request(0).body, body, "the bytes go on as they came");
         assert_eq!(scope_names(&weir), ["whisper-1"]);
-        // A transcription that may have been made is not made again.
+        // A transcription may have run, so it is not retried.
         assert_eq!((message.status(), seen.count()), (500, 1));
     }
 }
 
-/// A megabyte that unpacks to a gigabyte: it is not unpacked, goes on as it came, waits in a scope,
-/// is counted, and not repeated.
+/// A compression bomb (1 MB that decodes to 1 GB) is not decoded. It is forwarded unchanged, paced,
+/// counted and not retried.
 #[test]
 fn r01_a_bomb_is_not_unpacked() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -79,8 +78,7 @@ fn r01_a_bomb_is_not_unpacked() {
     assert_eq!(scope_names(&weir).len(), 1, "it waits in a scope of its upstream");
 }
 
-/// A body that ends too early, plain or packed, is passed on, and what can't be read of it is no
-/// reason to think it repeatable.
+/// A truncated body, plain or compressed, is forwarded once and not retried.
 #[test]
 fn r02_a_body_cut_anywhere_is_passed_on_once() {
     let stored = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}],"store":true}"#;
@@ -98,16 +96,15 @@ fn r02_a_body_cut_anywhere_is_passed_on_once() {
             assert_eq!(seen.count(), number + 1, "{coding}: {length} of {}", whole.len());
             assert_eq!(seen.request(number).body, &whole[..*length], "{coding}");
         }
-        // Of the last ones nothing but the coding's own end may be missing.
+        // In the last cases only the end of the coding is missing.
         let cut = lengths.iter().filter(|length| **length + 12 < whole.len()).count();
         weir.wait_for(UNREAD, f64::from(u32::try_from(cut).unwrap()));
-        // Its whole twin is no more repeatable, and a plain chat still is.
+        // The complete body is not retried either; a plain chat is.
         assert_eq!(post(&weir, PATH, "", CHAT).attempts(), 6, "{coding}");
     }
 }
 
-/// What every zstd tool writes ends in a checksum: without it, or in another segment, it is read
-/// all the same.
+/// zstd's checksum may be absent or in another segment.
 #[test]
 fn r01_a_checksum_may_come_late_or_not_at_all() {
     let size = u8::try_from(CHAT.len()).unwrap();

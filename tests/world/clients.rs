@@ -1,5 +1,4 @@
-//! Requests as other clients write them: each reaches the upstream as it came, and is known for
-//! what it is.
+//! Requests as other clients write them: forwarded unchanged, and recognized.
 
 use std::io::{BufReader, Write};
 
@@ -8,7 +7,7 @@ use crate::requests::coded;
 use crate::scripted::{CHAT, GOOD, answering, good, json, scope_names, scripted};
 use crate::wire;
 
-/// A chat as its client writes it, and whether Weir can read it, so that it is tried again.
+/// A chat as its client writes it, and whether Weir can parse and so retry it.
 fn sent(head: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
@@ -136,7 +135,7 @@ fn a_chat_is_known_however_its_client_writes_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Bytes come one by one, or the head in two pieces cut anywhere.
+/// Single bytes, or the head in two pieces.
 #[test]
 fn a_request_may_come_in_any_pieces() {
     let (upstream, seen) = scripted(vec![good()]);
@@ -157,7 +156,7 @@ fn a_request_may_come_in_any_pieces() {
     assert!((0..4).all(|index| seen.request(index).body == CHAT.as_bytes()));
 }
 
-/// What is no chat passes with its method, its query and its body, whatever they are.
+/// Other requests pass with their method, query and body.
 #[test]
 fn other_methods_pass_as_they_are() {
     let (upstream, seen) = answering(|request| {

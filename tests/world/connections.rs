@@ -1,4 +1,4 @@
-//! Connections that die, close and change in other ways.
+//! Connections that break, close and change in unusual ways.
 
 use std::io::{BufReader, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,11 +9,10 @@ use crate::process::Weir;
 use crate::scripted::{CHAT, at_once, chat, good, post, request, scripted};
 use crate::wire;
 
-/// After its first answer the peer's kernel takes in nothing more, and says nothing: a path that is
-/// gone.
+/// After its first response the peer's kernel drops all packets, like a broken path.
 #[cfg(target_os = "linux")]
 #[test]
-fn r04_a_path_that_died_without_a_word_is_noticed() {
+fn r04_a_silently_broken_path_is_detected() {
     let connections = AtomicU32::new(0);
     let upstream = wire::upstream(move |mut stream| {
         let first = connections.fetch_add(1, Ordering::SeqCst) == 0;
@@ -24,7 +23,7 @@ fn r04_a_path_that_died_without_a_word_is_noticed() {
                 return;
             }
             if first {
-                // What was sent must be acknowledged before the path goes.
+                // Sent data must be acknowledged before the path breaks.
                 std::thread::sleep(Duration::from_millis(200));
                 // BPF_RET | BPF_K 0: every packet is dropped, so that nothing is acknowledged.
                 let nothing = socket2::SockFilter::new(6, 0, 0, 0);
@@ -48,9 +47,9 @@ fn r04_a_path_that_died_without_a_word_is_noticed() {
     assert!(began.elapsed() < Duration::from_secs(22), "{:?}", began.elapsed());
 }
 
-/// The server says how long it keeps a connection: what must not be repeated meets no close.
+/// The server announces its keep-alive timeout: an unsafe request meets no close.
 #[test]
-fn r16_a_connection_is_given_up_before_its_server_closes_it() {
+fn r16_a_connection_is_closed_before_its_server_closes_it() {
     let upstream = wire::upstream(|mut stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         // It closes 2 s after each answer, as it says.
@@ -69,7 +68,7 @@ fn r16_a_connection_is_given_up_before_its_server_closes_it() {
         let mut lost = 0;
         for _ in 0..3 {
             lost += u32::from(post(&weir, "/v1/files", "", b"x").status() != 200);
-            // Around the moment of the close.
+            // Around the time of the close.
             std::thread::sleep(Duration::from_millis(1_990 + number as u64));
         }
         lost
@@ -77,9 +76,9 @@ fn r16_a_connection_is_given_up_before_its_server_closes_it() {
     assert_eq!(lost.iter().sum::<u32>(), 0);
 }
 
-/// A close that has come is seen before something is sent that must not be sent twice.
+/// A received close is detected before an unsafe request is sent.
 #[test]
-fn r16_a_close_that_has_come_costs_nothing() {
+fn r16_a_received_close_costs_nothing() {
     let upstream = wire::upstream(|mut stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let Some(mut head) = wire::read_head(&mut reader) else { return };
@@ -95,10 +94,10 @@ fn r16_a_close_that_has_come_costs_nothing() {
     }
 }
 
-/// `HAProxy` and Node's server end an idle connection with a 408 that nobody asked for: it is no
-/// answer to the next request.
+/// `HAProxy` and Node's server end an idle connection with an unsolicited 408, which is no response
+/// to the next request.
 #[test]
-fn an_answer_that_nobody_asked_for_answers_nobody() {
+fn an_unsolicited_response_is_discarded() {
     for stray in [
         "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.0 408 Request Time-out\r\nContent-Type: text/html\r\n\r\n<html>",
@@ -121,7 +120,7 @@ fn an_answer_that_nobody_asked_for_answers_nobody() {
     }
 }
 
-/// A redirect to the upstream's own address leads through Weir; all others lead where they lead.
+/// A redirect to the upstream's own address is rewritten to Weir's; others are unchanged.
 #[test]
 fn r23_a_redirect_leads_through_weir() {
     let own = Arc::new(Mutex::new(String::new()));
@@ -142,7 +141,7 @@ fn r23_a_redirect_leads_through_weir() {
     assert_eq!(elsewhere.header("location"), Some("https://files.example.com/v1/x"));
 }
 
-/// A balancer before Weir is told how long it keeps a connection.
+/// A load balancer gets Weir's keep-alive timeout.
 #[test]
 fn r26_a_front_is_told_how_long_its_connection_lives() {
     let (upstream, _seen) = scripted(vec![good()]);
@@ -155,7 +154,7 @@ fn r26_a_front_is_told_how_long_its_connection_lives() {
 
 /// Java's HTTP client asks for HTTP/2 with each request over clear text.
 #[test]
-fn r29_a_wish_for_h2c_is_passed_over_with_the_body_whole() {
+fn r29_an_upgrade_to_h2c_is_ignored_and_the_body_is_complete() {
     let (upstream, seen) = scripted(vec![good()]);
     let weir = Weir::before(upstream, "");
     let mut client = wire::connect(weir.address);
@@ -181,7 +180,7 @@ fn r29_a_wish_for_h2c_is_passed_over_with_the_body_whole() {
     }
 }
 
-/// Weir has answered 100 itself: upstream there is nothing to expect.
+/// Weir has sent 100 itself, so the upstream gets no `expect`.
 #[test]
 fn r31_an_expectation_ends_at_weir() {
     let (upstream, seen) = scripted(vec![good()]);

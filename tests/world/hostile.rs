@@ -1,5 +1,5 @@
-//! Upstreams that answer without an end, without a beginning, or with much more than they need: the
-//! caller gets an answer in its time, and Weir stays small.
+//! Upstreams with endless or oversized responses: the caller gets a response in time, and memory
+//! stays bounded.
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
@@ -11,14 +11,14 @@ use crate::process::Weir;
 use crate::scripted::{CHAT, GOOD, STREAM, chat, each_at_once, good};
 use crate::wire;
 
-/// Writes the same again and again, until nobody takes it any more.
+/// Writes the same bytes repeatedly until the peer closes.
 fn endlessly(stream: &mut TcpStream, piece: &[u8], pause: Duration) {
     while stream.write_all(piece).is_ok() {
         std::thread::sleep(pause);
     }
 }
 
-/// The first connection is given to `misbehave` once its request is read; all others answer well.
+/// Runs `misbehave` on the first connection after its request; all others respond regularly.
 fn first(
     misbehave: impl Fn(&mut TcpStream) + Send + Sync + 'static,
 ) -> (std::net::SocketAddr, Arc<AtomicU32>) {
@@ -41,7 +41,7 @@ fn first(
 
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n\r\n";
 
-/// A refusal is known by its head and its first bytes: it need not end.
+/// A refusal is recognized by its head and first bytes.
 #[test]
 fn a_refusal_without_an_end_is_a_refusal() {
     let begun = |stream: &mut TcpStream| {
@@ -66,7 +66,7 @@ fn a_refusal_without_an_end_is_a_refusal() {
     });
 }
 
-/// What has no head within the caller's time is told in that time.
+/// A response without a head within the caller's timeout becomes an error in that time.
 #[test]
 fn a_head_that_never_ends_costs_the_caller_its_own_time_and_no_more() {
     let interim: fn(&mut TcpStream) =
@@ -82,13 +82,13 @@ fn a_head_that_never_ends_costs_the_caller_its_own_time_and_no_more() {
         let weir = Weir::before(upstream, "retry.max_attempts = 1\n");
         let got = chat(&weir, 4, CHAT);
         assert_eq!((got.status(), got.class()), (504, Some("timeout_response")), "{name}: {}", got.text());
-        // Weir gives the SDK 2 s beyond its timeout: it is the SDK that ends the wait.
+        // Weir's timeout is 2 s longer than the SDK's, so that the SDK ends the wait.
         assert!(got.took < Duration::from_secs(4 + 2 + 1), "{name}: {:?}", got.took);
         assert_eq!(chat(&weir, 4, CHAT).status(), 200, "{name}: the next one is served");
     });
 }
 
-/// A head beyond all bounds is given up as it comes.
+/// A head above all limits is aborted.
 #[test]
 fn a_head_without_an_end_is_given_up() {
     let (upstream, _count) = first(|stream| {
@@ -101,7 +101,7 @@ fn a_head_without_an_end_is_given_up() {
     assert!(got.took < Duration::from_secs(3), "{:?}", got.took);
 }
 
-/// A stream of one event of 96 MiB is passed on in little memory.
+/// A stream with one event of 96 MiB is relayed in little memory.
 #[test]
 fn a_stream_without_a_line_takes_no_memory() {
     const MEBIBYTES: usize = 96;
@@ -122,7 +122,7 @@ fn a_stream_without_a_line_takes_no_memory() {
     assert!(weir.memory("VmHWM") < 64 << 10, "{} KiB", weir.memory("VmHWM"));
 }
 
-/// Much that is packed small is read to a bound.
+/// A compression bomb is decoded only up to a bound.
 #[test]
 fn a_bomb_is_passed_on_as_it_came() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());

@@ -1,8 +1,7 @@
-//! What other people's upstreams and clients do: public reports of gateways, SDKs and model
-//! servers, each against the real binary over real sockets. A test is named by its report
-//! (`r03_…`).
+//! Behavior of real upstreams and clients, from public reports about gateways, SDKs and model
+//! servers, tested with the real binary over real sockets. A test is named by its report (`r03_…`).
 //!
-//! Reports that need a paused clock, a second protocol or the SDK itself stand elsewhere: R05
+//! Reports that need a paused clock, a second protocol or the SDK are tested elsewhere: R05
 //! `admission/outage.rs`, R10's long form `flow/patience.rs`, R12 and R27 `edge/egress.rs`, R15
 //! `edge/rotation.rs`, R28 `flow/sessions.rs`, R30 `edge/upstream_http2.rs`, P01
 //! `admission/fairness.rs`, P02 `admission/tokens.rs`, P03 `docs.rs`, P04 `classify/tests.rs`, P05

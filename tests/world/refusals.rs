@@ -1,4 +1,4 @@
-//! Refusals in other words, statuses and wrappings.
+//! Refusals with other messages, statuses and formats.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ fn envelope(message: &str, kind: &str, code: &str) -> String {
     serde_json::json!({"error": {"message": message, "type": kind, "param": null, "code": code}}).to_string()
 }
 
-/// All who wait and all who come get what direct gives, at once, and one request a minute asks.
+/// All waiting and new requests get the upstream's refusal at once; one request a minute probes.
 #[test]
 fn r03_a_limit_that_comes_back_in_hours_is_told_to_all_at_once() {
     let soon = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
@@ -41,7 +41,7 @@ fn r03_a_limit_that_comes_back_in_hours_is_told_to_all_at_once() {
                 }
             }
         }
-        // The first that came at once all went; later ones are told without asking.
+        // The first, concurrent requests were all sent; later ones are refused without a request.
         assert!(seen.count() <= 20, "{} requests upstream", seen.count());
         let before = seen.count();
         assert_eq!(chat(&weir, 600, CHAT).status(), 429);
@@ -49,8 +49,7 @@ fn r03_a_limit_that_comes_back_in_hours_is_told_to_all_at_once() {
     }
 }
 
-/// A limit that comes back within the deadline is waited for; what comes back before an SDK gives
-/// up waiting is its business.
+/// A wait within the deadline is waited for; one that the SDK would obey is left to it.
 #[test]
 fn r03_a_short_wait_is_no_end() {
     let body = envelope("Slow.", "requests", "rate_limit_exceeded");
@@ -92,7 +91,7 @@ fn r07_an_edge_that_gave_up_is_asked_once() {
     }
 }
 
-/// One model's burst is refused as if the money were spent; another model of the same key goes on.
+/// A burst is refused with the code of a spent quota; another model of the same key is unaffected.
 #[test]
 fn r08_a_burst_that_calls_itself_a_spent_quota_concerns_its_model_alone() {
     let blocked_until = Arc::new(Mutex::new(None::<Instant>));
@@ -142,8 +141,7 @@ fn envelope_of_quota() -> String {
     )
 }
 
-/// A spent quota that is true is told at once to all of the credential's models, at the cost of a
-/// few requests.
+/// A truly spent quota is refused at once for all models of the credential, after a few requests.
 #[test]
 fn r08_a_quota_that_is_spent_for_two_models_is_spent_for_all() {
     let (upstream, seen) = scripted(vec![too_many("", &envelope_of_quota())]);
@@ -159,7 +157,7 @@ fn r08_a_quota_that_is_spent_for_two_models_is_spent_for_all() {
     assert_eq!(seen.count(), 2);
 }
 
-/// Scaleway's words for a bound on requests at once.
+/// Scaleway's message for a limit of concurrent requests.
 #[test]
 fn r08_a_message_beside_an_error_in_words_is_kept() {
     let body = r#"{"status":429,"error":"INSUFFICIENT QUOTA","message":"You exceeded your current limit of concurrent requests."}"#;
@@ -204,7 +202,7 @@ fn r13_spent_money_is_known_under_every_status() {
     }
 }
 
-/// "Can only afford 1421" is about one request, and a bare 402 about nobody knows what.
+/// "Can only afford 1421" concerns one request, and a bare 402 is ambiguous.
 #[test]
 fn r13_what_lacks_for_one_request_blocks_no_other() {
     for body in [
@@ -218,7 +216,7 @@ fn r13_what_lacks_for_one_request_blocks_no_other() {
     }
 }
 
-/// Workers with a short queue: what exceeds both is refused in these words.
+/// Workers with a short queue refuse further requests with this message.
 fn busy(workers: u32, status: &'static str, body: &'static str) -> std::net::SocketAddr {
     let under_way = AtomicU32::new(0);
     answering(move |_| {

@@ -1,4 +1,4 @@
-//! Requests in other codings, sizes and places.
+//! Requests with other codings, sizes and paths.
 
 use std::io::Write;
 use std::time::Duration;
@@ -61,7 +61,7 @@ fn r01_what_is_stored_by_a_compressed_body_is_made_once() {
         ("zstd", store, 1),
         ("gzip", store, 1),
         ("zstd", CHAT, 2),
-        // Nobody can read it: it is not taken for repeatable.
+        // It can't be parsed, so it is not retried.
         ("x-unknown", CHAT, 1),
     ] {
         let (upstream, seen) = scripted(vec![json("500 Internal Server Error", "", "{}"), good()]);

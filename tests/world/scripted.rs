@@ -1,4 +1,4 @@
-//! Upstreams of a few lines, and the calls to them.
+//! Scripted upstreams, and calls through Weir to them.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::process::Weir;
 use crate::wire::{self, Message};
 
-/// A good chat completion of 12 + 3 tokens.
+/// A successful chat completion of 12 + 3 tokens.
 pub(crate) const GOOD: &str = r#"{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":12,"completion_tokens":3,"total_tokens":15}}"#;
 
 /// A chat that may be repeated.
@@ -33,7 +33,7 @@ pub(crate) fn good() -> Vec<u8> {
     json("200 OK", "", GOOD)
 }
 
-/// A stream of these events that ends in order, or where `end` is "" breaks off.
+/// A stream of these events; truncated if `end` is "".
 pub(crate) fn events(events: &[&str], end: &str) -> Vec<u8> {
     let chunk = |event: &&str| format!("{:x}\r\ndata: {event}\n\n\r\n", event.len() + 8);
     let chunks = events.iter().map(chunk).collect::<Vec<_>>().concat();
@@ -44,7 +44,7 @@ pub(crate) fn events(events: &[&str], end: &str) -> Vec<u8> {
 /// The end of a chunked body.
 pub(crate) const END: &str = "0\r\n\r\n";
 
-/// What an upstream saw: each request with the time since the first.
+/// The received requests, each with the time since the first.
 #[derive(Clone, Default)]
 pub(crate) struct Seen(Arc<Mutex<Vec<(Instant, Message)>>>);
 
@@ -64,7 +64,7 @@ impl Seen {
     }
 }
 
-/// An upstream that gives the nth request the nth of these answers, the last again and again.
+/// An upstream that sends the nth of these responses to the nth request, repeating the last.
 pub(crate) fn scripted(answers: Vec<Vec<u8>>) -> (SocketAddr, Seen) {
     let number = AtomicU32::new(0);
     answering(move |_| {
@@ -139,7 +139,7 @@ pub(crate) fn at_once<T: Send>(count: usize, call: impl Fn(usize) -> T + Sync) -
     })
 }
 
-/// Checks all cases at once, so that what they wait for passes once.
+/// Checks all cases concurrently, so that their waits overlap.
 pub(crate) fn each_at_once<T: Send>(cases: impl IntoIterator<Item = T>, check: impl Fn(T) + Sync) {
     std::thread::scope(|scope| {
         let check = &check;
@@ -149,7 +149,7 @@ pub(crate) fn each_at_once<T: Send>(cases: impl IntoIterator<Item = T>, check: i
     });
 }
 
-/// What the status page knows of each scope.
+/// The scopes in `/status`.
 pub(crate) fn scopes(weir: &Weir) -> Vec<serde_json::Value> {
     let answer = weir.admin("GET", "/status");
     let body = answer.split_once("\r\n\r\n").unwrap().1;
@@ -174,7 +174,7 @@ pub(crate) fn scope_names(weir: &Weir) -> Vec<String> {
     scopes(weir).iter().map(|scope| scope["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Of a scope's limit a field.
+/// A field of a scope's limit.
 pub(crate) fn limit(weir: &Weir, scope: &str, limit: &str, field: &str) -> Option<f64> {
     let scopes = scopes(weir);
     let scope = scopes.iter().find(|found| found["name"] == scope)?;

@@ -1,4 +1,4 @@
-//! Streams that end, begin and fail in other ways.
+//! Streams that start, end and fail in unusual ways.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ fn r06_a_stream_without_done_is_whole_after_every_finish_reason() {
         assert!(got.text().contains("\"stop\""), "{mode}");
         weir.wait_for("weir_stream_outcomes_total{outcome=\"complete\"}", 1.0);
     }
-    // A clean end without one is a cut: direct would hide it. Bypass never aborts.
+    // A clean end without one is a cut, which would be hidden without Weir. Bypass never aborts.
     for (mode, whole) in [("enforce", false), ("bypass", true)] {
         let (upstream, _seen) = scripted(vec![events(&[WORD], END)]);
         let weir = Weir::before(upstream, &format!("mode = \"{mode}\"\n"));
@@ -46,13 +46,13 @@ fn a_clean_end_is_the_end_where_no_last_event_is_known() {
         r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}"#,
         r#"{"type":"message_stop"}"#,
     ];
-    // No size of a chunk: the body breaks off there.
+    // Not a chunk size: the body is truncated there.
     let broken = "no size\r\n";
     let gemini = [r#"{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}]}"#];
     for (path, stream, end, is_whole) in [
         ("/v1/messages", &anthropic[..], END, true),
         ("/v1beta/models/g:streamGenerateContent", &gemini, END, true),
-        // It said so itself, and the connection broke after it.
+        // It sent an error event, and then the connection broke.
         ("/v1/messages", &anthropic, broken, true),
         ("/v1/messages", &anthropic[..2], broken, false),
         ("/v1/other/completions", &[WORD], END, false),
@@ -82,15 +82,14 @@ fn r09_an_error_in_a_200_is_counted_and_repeated() {
         assert_eq!((got.text().as_str(), got.attempts(), seen.count()), (GOOD, 2, 2));
         assert!(weir.metric(&format!("weir_attempt_errors_total{{class=\"{class}\"}}")) >= 1.0);
     }
-    // The shape decides, never a word in a text.
+    // The structure decides, never a word in the text.
     let talks = GOOD.replace("\"Hi\"", r#""{\"error\":{\"code\":429}}""#);
     let (upstream, seen) = scripted(vec![json("200 OK", "", &talks)]);
     let weir = Weir::before(upstream, "");
     assert_eq!((chat(&weir, 60, CHAT).text(), seen.count()), (talks, 1));
 }
 
-/// An upstream that sends the parts of its answer with a pause before each but the first, and
-/// leaves the connection open.
+/// An upstream that sends the parts of its response with pauses, and leaves the connection open.
 fn slow(parts: Vec<Vec<u8>>, pause: Duration) -> SocketAddr {
     wire::upstream(move |mut stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
@@ -113,7 +112,7 @@ fn slow(parts: Vec<Vec<u8>>, pause: Duration) -> SocketAddr {
 fn r10_a_stream_may_be_silent_for_as_long_as_its_caller_waits() {
     let whole = events(&[WORD, STOP, "[DONE]"], END);
     let at = whole.len() / 2;
-    // Whoever tells no time has the configured one.
+    // Without its own timeout a caller has the configured one.
     each_at_once([("x-stainless-read-timeout: 20\r\n", true), ("", false)], |(fields, is_whole)| {
         let upstream = slow(vec![whole[..at].to_vec(), whole[at..].to_vec()], Duration::from_millis(2_500));
         let weir = Weir::before(upstream, "upstream.idle_timeout = \"1s\"\n");
@@ -136,7 +135,7 @@ fn r18_an_error_before_any_output_is_repeated() {
         assert_eq!((got.attempts(), seen.count()), (2, 2));
         assert!(got.message.whole && !got.text().contains("had an error"), "{}", got.text());
     }
-    // After output the caller has it.
+    // After output it is not retried.
     let (upstream, seen) = scripted(vec![events(&[WORD, error, "[DONE]"], END)]);
     let weir = Weir::before(upstream, "");
     let got = chat(&weir, 60, STREAM);
@@ -199,7 +198,7 @@ fn r24_a_200_without_an_answer_is_no_success() {
     }
 }
 
-/// What has another form than its head says is read all the same, and repeated as what it is.
+/// A body that does not match its content type is classified by its content, and retried by that.
 #[test]
 fn r24_what_is_called_a_stream_and_has_no_event_is_classified_by_its_body() {
     let called_a_stream = |body: &str| answer("200 OK", "text/event-stream", "", body);
@@ -220,7 +219,7 @@ fn r24_what_is_called_a_stream_and_has_no_event_is_classified_by_its_body() {
     }
 }
 
-/// Ten legal forms of one stream: the bytes pass as they came, and what they say is understood.
+/// Ten legal forms of one stream are forwarded unchanged and parsed equally.
 #[test]
 fn x05_a_stream_may_have_any_legal_form() {
     let usage = r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}"#;

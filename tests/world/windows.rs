@@ -1,4 +1,4 @@
-//! Limits of which only a limit and a window are told, in headers or in words.
+//! Limits reported only as an amount and a window, in headers or in messages.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::process::Weir;
 use crate::scripted::{CHAT, GOOD, answering, at_once, chat, each_at_once, json};
 
-/// A limiter that counts by fixed windows, and when it refused.
+/// A limiter with fixed windows, and the times of its refusals.
 struct Limiter {
     limit: u32,
     window: Duration,
@@ -33,9 +33,9 @@ impl Limiter {
     }
 }
 
-/// express-rate-limit and others can be told to send the policy alone.
+/// express-rate-limit and others can be configured to send only the policy.
 #[test]
-fn a_policy_that_stands_alone_is_kept_to() {
+fn a_policy_without_counters_is_obeyed() {
     each_at_once([r#""burst";q=20;w=1"#, "20;w=1"], |policy| {
         let limiter = Limiter::new(20, Duration::from_secs(1));
         let kept = Arc::clone(&limiter);
@@ -51,14 +51,14 @@ fn a_policy_that_stands_alone_is_kept_to() {
         assert!(got.iter().all(|status| *status == 200), "{policy}: {got:?}");
         let took = began.elapsed();
         assert_eq!(limiter.lock().unwrap().refused.len(), 0, "{policy}: in {took:?}");
-        // Four windows' worth.
+        // The amount of four windows.
         assert!(took < Duration::from_secs(8), "{policy}: {took:?}");
     });
 }
 
-/// Once the limit is told in words, nothing goes beyond it.
+/// A limit in a message is never exceeded afterwards.
 #[test]
-fn a_limit_of_any_window_that_words_tell_is_kept_to() {
+fn a_limit_of_any_window_in_a_message_is_obeyed() {
     let cases = [
         ("Rate limit exceeded: limit of 5 requests per 1 second", 5, Duration::from_secs(1)),
         ("Rate limit exceeded: 8 per 2 second", 8, Duration::from_secs(2)),
@@ -81,7 +81,7 @@ fn a_limit_of_any_window_that_words_tell_is_kept_to() {
         let took = began.elapsed();
         assert!(got.iter().all(|status| *status == 200), "{words}: {got:?}");
         let refused = limiter.lock().unwrap().refused.clone();
-        // What was on its way with the first that was refused.
+        // The requests in flight at the first refusal.
         let later = refused.iter().filter(|at| **at - refused[0] > Duration::from_millis(300)).count();
         assert_eq!(later, 0, "{words}: {} refused, in {took:?}", refused.len());
         assert!(took < window * 10, "{words}: {took:?}");

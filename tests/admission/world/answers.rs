@@ -1,4 +1,4 @@
-//! What the upstream does with an attempt, and what its answer leads to.
+//! The upstream's response to an attempt, and the reaction to it.
 
 use weir::internals::admission::machine::{Attempt, HeadReport, Outcome, Ticket, Turn};
 use weir::internals::admission::{LimitReports, RefusalNumbers, Slot};
@@ -111,7 +111,7 @@ impl World {
         self.push(head, Event::Head(id));
     }
 
-    /// What the upstream of the scenario answers.
+    /// The response of the scenario's upstream.
     pub(super) fn known(&mut self, price: Price) -> Strange {
         let now = self.instant();
         if let Err(refusal) = self.scenario.upstream.try_take(price, now) {

@@ -1,5 +1,4 @@
-//! A world of callers, one scope's machine and an upstream, as one loop over events: no clock, no
-//! threads, no sleep.
+//! A discrete event simulation of callers, one scope's state machine and an upstream.
 
 mod answers;
 mod report;
@@ -23,7 +22,7 @@ pub(crate) use report::{Report, Served, percentile};
 use scenario::slot;
 pub(crate) use scenario::{Others, Scenario, Source, Strange, Stranger, Tokens, Weather};
 
-/// A refusal on its way.
+/// A refusal in transit.
 #[derive(Clone, Copy, Debug)]
 struct OnItsWay {
     class: ErrorClass,
@@ -79,11 +78,11 @@ pub(crate) struct World {
     rng: fastrand::Rng,
     base: Instant,
     now: Moment,
-    /// When each machine is pumped next.
+    /// The next run of each machine.
     pump_at: Vec<Moment>,
     report: Report,
     others_debt: (f64, f64),
-    /// When the first 429 came back.
+    /// When the first 429 was received.
     first_news: Option<Moment>,
 }
 
@@ -209,7 +208,7 @@ impl World {
         self.after(weir, wake);
     }
 
-    /// Compares what Weir tells of the limits with what the upstream counts.
+    /// Compares Weir's levels with the upstream's.
     fn look(&mut self) {
         let (seconds, instant) = (self.seconds(), self.instant());
         for machine in &self.machines {
@@ -228,7 +227,8 @@ impl World {
         }
     }
 
-    /// What the upstream would take in the measured time, were it asked all the time from now on.
+    /// The amount that the upstream would admit in the measured time, under constant load from now
+    /// on.
     fn ideal(&self) -> u64 {
         let mut upstream = self.scenario.upstream.clone();
         let (mut at, mut taken) = (self.seconds(), 0);

@@ -1,29 +1,29 @@
-//! What came of a run.
+//! The results of a run.
 
 use std::collections::BTreeMap;
 
 use weir::internals::admission::Moment;
 
-/// What came of a run.
+/// The results of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) offered: u64,
     pub(crate) offered_first_minute: u64,
     pub(crate) accepted: u64,
     pub(crate) refused_upstream: u64,
-    /// Rate limits that one request met, at most.
+    /// The maximum number of rate limit errors of one request.
     pub(crate) most_refusals_of_one: u32,
     /// Upstream 429s by minute.
     pub(crate) refused_by_minute: Vec<u64>,
-    /// Those of attempts that were sent after the first 429 had come back.
+    /// 429s of attempts that were sent after the first 429 was received.
     pub(crate) refused_knowingly: Vec<u64>,
     /// Accepted cost (requests, tokens) in the measured time.
     pub(crate) used: (u64, u64),
-    /// What others took in that time.
+    /// The use by others in that time.
     pub(crate) others: (u64, u64),
     pub(crate) measured: f64,
     pub(crate) waits: Vec<f64>,
-    /// (predicted, happened) of those that waited.
+    /// The predicted and the actual wait of the calls that waited.
     pub(crate) predictions: Vec<(f64, f64)>,
     pub(crate) deadline_refused: u64,
     pub(crate) other_refused: u64,
@@ -31,36 +31,36 @@ pub(crate) struct Report {
     pub(crate) served: BTreeMap<u16, u64>,
     /// Waits by caller.
     pub(crate) waits_of: BTreeMap<u16, Vec<f64>>,
-    /// The most that others were ever said to take, as a part of a limit.
+    /// The maximum reported use by others, as a fraction of a limit.
     pub(crate) foreign: f64,
-    /// When the last answer came.
+    /// The time of the last response.
     pub(crate) finished: f64,
     pub(crate) late: u64,
-    /// Answers whose head came after the deadline of their call.
+    /// Responses whose head arrived after the deadline of their call.
     pub(crate) answered_late: u64,
     pub(crate) in_flight_end: u32,
     pub(crate) answered: BTreeMap<u16, u64>,
-    /// Calls that failed for good, and when.
+    /// Failed calls, with their times.
     pub(crate) failed: Vec<f64>,
-    /// When attempts went upstream.
+    /// The times at which attempts were sent.
     pub(crate) attempts: Vec<f64>,
-    /// When the calls answered were answered, and how long each took from its arrival.
+    /// The times at which calls were answered, and their durations.
     pub(crate) done: Vec<(f64, f64)>,
-    /// How long calls that were refused had waited.
+    /// The waits of refused calls.
     pub(crate) refused_after: Vec<f64>,
-    /// When answers ended, how long after the send their heads had come, and to which caller.
+    /// The end of each response, the latency of its head, and its caller.
     pub(crate) heads: Vec<(f64, f64, u16)>,
-    /// The first turns of calls, by caller, in the order of time.
+    /// The first admissions of calls, by caller, in order of time.
     pub(crate) turns: BTreeMap<u16, Vec<Served>>,
-    /// Calls that were refused before their deadline: caller, when, and that deadline.
+    /// Calls refused before their deadline: caller, time and deadline.
     pub(crate) early: Vec<(u16, Moment, Moment)>,
-    /// How far the level that Weir tells was from what the upstream counted, in parts of the limit,
-    /// every two seconds of the measured time.
+    /// The difference between Weir's level and the upstream's, as a fraction of the limit, every
+    /// two seconds of the measured time.
     pub(crate) levels: Vec<f64>,
-    /// When, the level that Weir tells and what the upstream counted, in parts of the limit.
+    /// The time, Weir's level and the upstream's, as fractions of the limit.
     pub(crate) track: Vec<(f64, f64, f64)>,
-    /// What an upstream that was asked without a pause from the last change of a limit on would
-    /// have taken in the measured time.
+    /// The amount that the upstream would have admitted in the measured time, under constant load
+    /// since the last change of a limit.
     pub(crate) ideal: u64,
 }
 
@@ -73,12 +73,12 @@ impl Report {
         percentile(&self.waits, part)
     }
 
-    /// Of the calls that were refused early until a moment: those that could not have been served
-    /// without another call missing its deadline, and all.
+    /// The early refusals until a time: those that were justified, because serving the call would
+    /// have made another miss its deadline; and all.
     ///
-    /// Each refused call is put in its place in the order of deadlines: it takes the turn of the
-    /// first call of its caller that has a later deadline, that call takes the next turn, and so
-    /// on. One of them misses its deadline, or one need not wait: then there was a free turn.
+    /// Each refused call is inserted in the order of deadlines: it takes the slot of its caller's
+    /// first call with a later deadline, which takes the next slot, and so on. If none of them
+    /// misses its deadline, there was a free slot.
     pub(crate) fn refused_rightly(&self, until: Moment) -> (usize, usize) {
         let refused: Vec<_> = self.early.iter().filter(|(_, at, _)| *at < until).collect();
         let misses = |&&&(caller, at, deadline): &&&(u16, Moment, Moment)| {
@@ -99,7 +99,7 @@ impl Report {
     }
 }
 
-/// A call that had its turn.
+/// An admitted call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Served {
     pub(super) since: Moment,

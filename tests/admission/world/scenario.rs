@@ -1,4 +1,4 @@
-//! What a run is of: the upstream, its callers, and what happens to them.
+//! The scenario of a run: the upstream, its callers, and events.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use weir::internals::simulate::limiter::{Dimension, Joint, Price};
 /// The tokens of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Tokens {
-    /// Always the same.
+    /// A constant.
     Fixed(u64),
     /// Log-normal with this median and sigma, capped at the third number.
     LogNormal { median: f64, sigma: f64, most: u64 },
-    /// As likely in each octave between these.
+    /// Log-uniform between these.
     LogUniform(f64, f64),
 }
 
@@ -28,16 +28,16 @@ pub(crate) struct Source {
     pub(crate) lane: Lane,
     /// Requests a second, as a Poisson stream; 0 for none.
     pub(crate) rate: f64,
-    /// Requests that are there at the start.
+    /// Requests at the start.
     pub(crate) backlog: u32,
-    /// The number of callers that send one request at a time, the next when the last is answered.
+    /// The number of sequential callers.
     pub(crate) closed: u32,
     pub(crate) tokens: Tokens,
     pub(crate) from: f64,
     pub(crate) until: f64,
-    /// Seconds that its callers wait,
+    /// The deadline in seconds,
     pub(crate) patience: f64,
-    /// for the answer's head, and not only for their turn.
+    /// and whether it is for the response head instead of admission.
     pub(crate) head_due: bool,
 }
 
@@ -70,84 +70,83 @@ impl Source {
     }
 }
 
-/// What another consumer takes of the limits, in parts of them, changing by a schedule.
+/// The use of the limits by another consumer, by a schedule.
 #[derive(Clone, Debug)]
 pub(crate) struct Others {
-    /// The parts that it takes, one after another.
+    /// The fractions of the limits that it uses in turn.
     pub(crate) parts: Vec<f64>,
-    /// Seconds for each.
+    /// The duration of each, in seconds.
     pub(crate) each: f64,
 }
 
-/// How the upstream is on a span of time.
+/// The upstream's behavior in an interval.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Weather {
-    /// This part of the attempts fails with a 500.
+    /// This fraction of attempts fails with a 500.
     Flaky(f64),
     /// Every attempt fails with a 503 that says overloaded, after this delay in seconds.
     Overloaded(f64),
-    /// Nobody listens.
+    /// Connections are refused.
     Refused,
-    /// No answer ever comes; calls give up after their patience.
+    /// No response is sent; calls time out.
     Stall,
 }
 
-/// An upstream that counts by a rule of its own, and answers in its own way.
+/// An upstream with its own algorithm and responses.
 pub(crate) trait Stranger: std::fmt::Debug {
-    /// A request comes.
+    /// Handles a request.
     fn take(&mut self, price: Price, at: f64) -> Strange;
 
-    /// The answer to a request that it took has ended.
+    /// The response to an admitted request has ended.
     fn ended(&mut self) {}
 
     /// Its limit is multiplied by this factor.
     fn scale(&mut self, _factor: f64) {}
 }
 
-/// What a [`Stranger`] answers.
+/// The response of a [`Stranger`].
 #[derive(Clone, Debug)]
 pub(crate) enum Strange {
-    /// It takes the request, and answers with this extra delay in seconds; after the head the
-    /// answer lasts for `body` seconds.
+    /// Admitted, with this extra delay in seconds; after the head the body takes `body` seconds.
     Taken { limits: LimitReports, later: f64, body: f64 },
-    /// It refuses it.
+    /// Refused.
     Refused { class: ErrorClass, numbers: Option<RefusalNumbers>, hint: Option<Duration> },
-    /// It answers with a failure.
+    /// Failed.
     Failed(ErrorClass),
 }
 
-/// Everything about one run.
+/// The scenario of one run.
 #[derive(Debug)]
 pub(crate) struct Scenario {
     pub(crate) upstream: Joint,
-    /// What stands in the place of the upstream.
+    /// Replaces the regular upstream.
     pub(crate) stranger: Option<Box<dyn Stranger>>,
-    /// The part of every limit that each Weir may use by its configuration.
+    /// The configured share of each Weir.
     pub(crate) shares: Vec<f64>,
-    /// When the stranger's limit is multiplied by a factor.
+    /// The times at which the stranger's limit is multiplied by a factor.
     pub(crate) scales: Vec<(f64, f64)>,
     pub(crate) headers: bool,
-    /// 429s carry Limit, Used, Requested.
+    /// Whether 429s have Limit, Used and Requested.
     pub(crate) numbers: bool,
-    /// 429s carry a time to wait.
+    /// Whether 429s have a time to wait.
     pub(crate) hint: bool,
-    /// Seconds at most from the send to the upstream's accounting, uniform.
+    /// The maximum seconds from the send to the upstream's accounting, uniform.
     pub(crate) before: f64,
-    /// Seconds at most from the accounting to the head, uniform; told as processing time.
+    /// The maximum seconds from the accounting to the head, uniform; reported as processing time.
     pub(crate) after: f64,
-    /// The part of the answers whose head takes a minute.
+    /// The fraction of responses whose head takes a minute.
     pub(crate) slow: f64,
-    /// What the upstream charges for a token that was estimated.
+    /// The tokens that the upstream charges per estimated token.
     pub(crate) charged: f64,
     pub(crate) others: Option<Others>,
-    /// Changes of a limit: when, which, to what.
+    /// Changes of a limit: time, limit, new value.
     pub(crate) changes: Vec<(f64, Dimension, u64)>,
-    /// Bad weather: from, until, what.
+    /// Faults: start, end, kind.
     pub(crate) weather: Vec<(f64, f64, Weather)>,
     pub(crate) sources: Vec<Source>,
     pub(crate) settings: Settings,
     pub(crate) seconds: f64,
-    /// Use and waits are measured from here on.
+    /// The start of the measurement of use and waits.
     pub(crate) measured_from: f64,
     pub(crate) measured_until: f64,
     pub(crate) seed: u64,

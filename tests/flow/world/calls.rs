@@ -54,12 +54,12 @@ impl Call {
         self
     }
 
-    /// The same, telling the simulator what to do.
+    /// The same with an `x-simulate` header.
     pub(crate) fn simulate(self, directive: &str) -> Self {
         self.with("x-simulate", directive)
     }
 
-    /// The same with the caller's timeout in seconds, as the python SDK tells it.
+    /// The same with the caller's timeout in seconds, as sent by the Python SDK.
     pub(crate) fn timeout(self, seconds: u32) -> Self {
         self.with("x-stainless-read-timeout", seconds.to_string())
     }
@@ -79,7 +79,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
-    /// Whether the body ended as it should.
+    /// Whether the body is complete.
     pub(crate) whole: bool,
     pub(crate) began: Duration,
     pub(crate) head: Duration,
@@ -110,7 +110,7 @@ impl Answer {
     }
 }
 
-/// The value at this share of a sorted list.
+/// The quantile of a sorted list.
 pub(crate) fn quantile(mut times: Vec<Duration>, share: f64) -> Duration {
     times.sort_unstable();
     let last = times.len().saturating_sub(1);

@@ -33,15 +33,15 @@ use weir::internals::{admission, replay, retry, stream};
 
 pub(crate) use calls::{Answer, Call, quantile, statuses, successes};
 
-/// Room of a pipe in memory, each way: what a socket's buffers hold.
+/// The capacity of a pipe in each direction, in bytes, like a socket's buffers.
 const PIPE: usize = 64 << 10;
 
-/// What a world is made of.
+/// The setup of a world.
 pub(crate) struct Setup {
     pub(crate) simulator: simulate::Settings,
     pub(crate) scopes: admission::Settings,
     pub(crate) policy: Policy,
-    /// Bytes that all kept bodies may take together.
+    /// The limit of all kept bodies, in bytes.
     pub(crate) kept: usize,
     /// Whether the upstream speaks HTTP/2.
     pub(crate) http2: bool,
@@ -100,13 +100,13 @@ impl Default for Setup {
     }
 }
 
-/// One simulator of a pool, and the way to it.
+/// One simulator of a pool, and its connector.
 pub(crate) struct Stand {
     pub(crate) simulator: Simulator,
     pub(crate) wire: Wire,
 }
 
-/// In place of the upstream, until there is one.
+/// Replaces the upstream while it is absent.
 fn nowhere() -> Upstreams {
     let target = Arc::new(Target::parse("http://nowhere.test").expect("a URL"));
     let connector = upstream::Connector::new(
@@ -118,7 +118,7 @@ fn nowhere() -> Upstreams {
     Upstreams::one([Upstream::new(target, settings, Arc::default(), connector)].into())
 }
 
-/// A proxy, what is behind it, and connections to it.
+/// A proxy with its upstreams, and connections to it.
 pub(crate) struct World {
     pub(crate) simulator: Simulator,
     pub(crate) metrics: Arc<Metrics>,
@@ -128,7 +128,7 @@ pub(crate) struct World {
     began: Instant,
     serve: Box<dyn Fn(DuplexStream) + Send + Sync>,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
-    /// Kept, because connections end when it begins or is gone.
+    /// The drain. Kept, because connections end when it starts or is dropped.
     _drain: Drain,
 }
 
@@ -157,8 +157,8 @@ impl World {
         Self::assemble(setup, simulator, wire, upstreams)
     }
 
-    /// A proxy before several simulators: a pool whose home is the first. Each has a name, a
-    /// priority, limits that are configured, and what it is.
+    /// A proxy for a pool of simulators, the first of which is the home. Each has a name, a
+    /// priority, configured limits and settings.
     pub(crate) fn pool(
         mut setup: Setup,
         members: Vec<(&str, u32, LimitSettings, simulate::Settings)>,
@@ -229,7 +229,7 @@ impl World {
         self.connect_with_room(PIPE)
     }
 
-    /// The same, with so much room in the pipe.
+    /// The same, with this capacity of the pipe.
     pub(crate) fn connect_with_room(&self, room: usize) -> DuplexStream {
         let (client, server) = tokio::io::duplex(room);
         (self.serve)(server);
@@ -295,8 +295,7 @@ impl World {
         sender
     }
 
-    /// Offers calls at a steady rate; call `n` is what `make` makes of `n`. Returns when all are
-    /// answered, in their order.
+    /// Starts calls at a steady rate, call `n` by `make(n)`. Returns all responses in order.
     pub(crate) async fn offer(
         self: &Arc<Self>,
         per_second: f64,
@@ -317,8 +316,7 @@ impl World {
         answers
     }
 
-    /// Attempts that reached for the upstream in these seconds: requests that arrived, and
-    /// connections that were refused.
+    /// The attempts in these seconds: requests received by the upstream, and refused connections.
     pub(crate) fn attempts(&self, from: Duration, to: Duration) -> u64 {
         self.attempts_by_second()
             .iter()
@@ -327,7 +325,7 @@ impl World {
             .sum()
     }
 
-    /// The same, second by second; those without are left out.
+    /// The same by second, without empty seconds.
     pub(crate) fn attempts_by_second(&self) -> Vec<(u64, u64)> {
         let mut seconds = std::collections::BTreeMap::new();
         for second in self.simulator.stats().history {
@@ -339,7 +337,7 @@ impl World {
         seconds.into_iter().collect()
     }
 
-    /// Errors of attempts of this class.
+    /// The number of attempts with an error of this class.
     pub(crate) fn attempt_errors(&self, class: ErrorClass) -> u64 {
         self.metrics.attempt_errors.count(class)
     }
@@ -356,7 +354,7 @@ impl World {
     }
 }
 
-/// What serves one end of a pipe as the server does a connection.
+/// Serves one end of a pipe like a server's connection.
 fn front(proxy: Arc<Proxy>, draining: Draining) -> Box<dyn Fn(DuplexStream) + Send + Sync> {
     let make = move |_: Arc<ConnectionInfo>| {
         let proxy = Arc::clone(&proxy);
@@ -373,7 +371,7 @@ fn front(proxy: Arc<Proxy>, draining: Draining) -> Box<dyn Fn(DuplexStream) + Se
     })
 }
 
-/// The way to the upstream: pipes, unless connections are refused.
+/// The connector to the upstream: opens pipes, or refuses connections.
 #[derive(Clone)]
 pub(crate) struct Wire {
     behind: Arc<dyn Fn(DuplexStream) + Send + Sync>,

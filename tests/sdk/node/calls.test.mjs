@@ -1,4 +1,4 @@
-// What a program does with the npm package all day, direct and through Weir.
+// Common calls with the npm package, direct and through Weir.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import OpenAI, { toFile } from "openai";

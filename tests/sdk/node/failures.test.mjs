@@ -1,4 +1,4 @@
-// Bad days over real sockets, with the SDK's own retries switched on: outages, a flaky upstream, a spent quota, broken streams.
+// Failures over real sockets, with the SDK's own retries switched on: outages, a flaky upstream, a spent quota, broken streams.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";

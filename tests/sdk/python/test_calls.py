@@ -1,4 +1,4 @@
-"""What a program does with the SDK all day, direct and through Weir."""
+"""Common calls with the SDK, direct and through Weir."""
 
 import asyncio
 import io

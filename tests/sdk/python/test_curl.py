@@ -1,4 +1,4 @@
-"""What a person types into a shell, direct and through Weir."""
+"""Calls with curl, direct and through Weir."""
 
 import json
 import pathlib

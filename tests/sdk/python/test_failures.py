@@ -1,4 +1,4 @@
-"""Bad days over real sockets: an upstream that is away, flaky or out of money, with the SDK's own retries switched on.
+"""Failures over real sockets: an upstream that is down, flaky or without quota, with the SDK's own retries switched on.
 
 The figures are printed (`pytest -rP`); WEIR_FLAKY_CALLS sets the length of the flaky run.
 """

@@ -1,4 +1,4 @@
-"""Who tries again: the SDK or Weir, never one on top of the other."""
+"""Retries by the SDK or by Weir, never multiplied."""
 
 import io
 import time

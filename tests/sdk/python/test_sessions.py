@@ -1,4 +1,4 @@
-"""Sessions over WebSocket with the SDK: turns, errors in events, and what becomes of a client in a drain."""
+"""Sessions over WebSocket with the SDK: turns, errors in events, and drains."""
 
 import asyncio
 import urllib.request
