@@ -13,13 +13,13 @@ use crate::world::{Report, Scenario, Source, Strange, Stranger, run};
 struct Log {
     limit: f64,
     window: f64,
-    told: bool,
+    tells: Tells,
     log: VecDeque<f64>,
 }
 
 impl Log {
-    fn new(limit: f64, window: f64, told: bool) -> Self {
-        Self { limit, window, told, log: VecDeque::new() }
+    fn new(limit: f64, window: f64, tells: Tells) -> Self {
+        Self { limit, window, tells, log: VecDeque::new() }
     }
 }
 
@@ -32,12 +32,42 @@ impl Stranger for Log {
             return BARE;
         }
         self.log.push_back(at);
-        let reset = self.log[0] + self.window - at;
-        if self.told { requests(self.limit, self.limit - self.log.len() as f64, Some(reset)) } else { PLAIN }
+        let reset = (self.tells != Tells::NoReset).then(|| self.log[0] + self.window - at);
+        match self.tells {
+            Tells::Nothing => PLAIN,
+            _ => requests(self.limit, self.limit - self.log.len() as f64, reset),
+        }
     }
 
     fn scale(&mut self, factor: f64) {
         self.limit *= factor;
+    }
+}
+
+/// A bucket whose headers tell its depth and what is left of it, and no more.
+#[derive(Debug)]
+struct Shallow {
+    rate: f64,
+    depth: f64,
+    used: f64,
+    at: f64,
+}
+
+impl Shallow {
+    fn new(rate: f64, depth: f64) -> Self {
+        Self { rate, depth, used: 0.0, at: 0.0 }
+    }
+}
+
+impl Stranger for Shallow {
+    fn take(&mut self, _price: Price, at: f64) -> Strange {
+        self.used = (self.used - (at - self.at) * self.rate).max(0.0);
+        self.at = at;
+        if self.used + 1.0 > self.depth {
+            return BARE;
+        }
+        self.used += 1.0;
+        requests(self.depth, self.depth - self.used, None)
     }
 }
 
@@ -216,8 +246,8 @@ fn windows_in_headers_are_used() {
             Traffic::Steady(1.3),
             0.95,
         ),
-        case("log of 1 s", 10.0, || Box::new(Log::new(10.0, 1.0, true)), Traffic::Steady(1.3), 0.8),
-        case("log of 10 s", 5.0, || Box::new(Log::new(50.0, 10.0, true)), Traffic::Steady(1.3), 0.9),
+        case("log of 1 s", 10.0, || Box::new(Log::new(10.0, 1.0, Tells::Own)), Traffic::Steady(1.3), 0.8),
+        case("log of 10 s", 5.0, || Box::new(Log::new(50.0, 10.0, Tells::Own)), Traffic::Steady(1.3), 0.9),
         case("bucket of 1 s", 10.0, || Box::new(Deep::new(10.0, 1.0, Tells::Own)), Traffic::Steady(1.3), 0.9),
     ];
     check(&cases, MEASURED);
@@ -245,6 +275,29 @@ fn windows_in_headers_are_used() {
         ),
     ];
     check(&minutes, (60.0, 360.0));
+}
+
+/// Headers with a limit and a remainder but no reset: a request asks how soon it is free again. At
+/// least as much is used as without headers. Of a sliding counter of ten a second nine can be used.
+#[test]
+fn limits_whose_headers_name_no_reset_are_used() {
+    let makes: [(&str, f64, Make, f64); 8] = [
+        ("window of 10 s", 5.0, || Box::new(Windows::new(50.0, 10.0, false, Tells::NoReset)), 0.75),
+        ("sliding counter of 10 s", 5.0, || Box::new(Windows::new(50.0, 10.0, true, Tells::NoReset)), 0.75),
+        ("log of 10 s", 5.0, || Box::new(Log::new(50.0, 10.0, Tells::NoReset)), 0.75),
+        ("window of 1 s", 10.0, || Box::new(Windows::new(10.0, 1.0, false, Tells::NoReset)), 0.9),
+        ("sliding counter of 1 s", 10.0, || Box::new(Windows::new(10.0, 1.0, true, Tells::NoReset)), 0.75),
+        ("log of 1 s", 10.0, || Box::new(Log::new(10.0, 1.0, Tells::NoReset)), 0.75),
+        ("bucket, 3 deep", 2.0, || Box::new(Shallow::new(2.0, 3.0)), 0.95),
+        ("bucket, 10 deep", 10.0, || Box::new(Shallow::new(10.0, 10.0)), 0.95),
+    ];
+    let traffics = [Traffic::Steady(1.3), Traffic::Closed(30)];
+    let cases: Vec<Case> = (makes.iter())
+        .flat_map(|(name, rate, make, bound)| {
+            traffics.map(|traffic| case(name, *rate, *make, traffic, *bound))
+        })
+        .collect();
+    check(&cases, MEASURED);
 }
 
 /// Headers with a reset of two or five minutes and no window must not be taken for an hour's. The

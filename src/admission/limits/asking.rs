@@ -17,8 +17,13 @@ use super::{DISTRUSTED, FIRST_WAIT};
 
 /// A longer reset is none of a short window.
 const LONGEST: Duration = Duration::from_secs(11);
-/// How often it is asked at most where no reset is told.
+/// The pause between two requests that ask, where no reset is told: at first and at most.
 const UNTOLD: Duration = Duration::from_secs(2);
+/// The factor on that pause when all that was taken is free again after it,
+const SOONER: f64 = 0.8;
+/// and the factor when less is free. Steps of a half and twice stayed at two thirds of what a log
+/// of a second gives: half of the pauses are then too short, and half twice too long.
+const LATER: f64 = 1.2;
 
 /// What a snapshot says is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +49,14 @@ pub(super) struct Asking {
     alone_until: Moment,
     /// A refusal came although a reset, or the time to wait that another refusal named, had passed.
     misled: bool,
+    /// When the last one that asked and was answered had been sent. The answer may be a refusal.
+    answered: Moment,
     not_before: Moment,
+    /// How long is waited where no reset is told, and how long at least.
+    pause: Duration,
+    least: Duration,
+    /// What was left before such a wait, while the next one asks after it.
+    paused: Option<f64>,
 }
 
 impl Default for Asking {
@@ -56,7 +68,11 @@ impl Default for Asking {
             beside: Moment::NEVER,
             alone_until: Moment::START,
             misled: false,
+            answered: Moment::NEVER,
             not_before: Moment::START,
+            pause: UNTOLD,
+            least: FIRST_WAIT,
+            paused: None,
         }
     }
 }
@@ -98,36 +114,61 @@ impl Asking {
         }
     }
 
-    /// The newest snapshot: its reset and what it leaves; nothing where what they mean is known.
-    /// And the longest reset so far, in seconds.
+    /// The newest snapshot: its reset and what it leaves, in words and in cells; nothing where what
+    /// they mean is known. And the longest reset so far in seconds.
     pub(super) fn told(
         &mut self,
-        unknown: Option<(Option<Duration>, Left)>,
+        unknown: Option<(Option<Duration>, Left, f64)>,
         longest: f64,
         times: &Times,
         now: Moment,
     ) {
         if times.sent >= self.asked {
-            self.asked = Moment::NEVER;
+            (self.asked, self.answered) = (Moment::NEVER, times.sent);
+            if let (Some(before), Some((_, _, left))) = (self.paused.take(), unknown) {
+                let factor = if left >= before { SOONER } else { LATER };
+                let pause = self.pause.mul_f64(factor);
+                self.pause = pause.clamp(self.least, UNTOLD);
+            }
         }
+        self.paused = None;
         self.free = match unknown {
             _ if longest > LONGEST.as_secs_f64() || now < self.not_before => Moment::NEVER,
-            Some((Some(reset), _)) if reset > LONGEST => Moment::NEVER,
+            Some((Some(reset), ..)) if reset > LONGEST => Moment::NEVER,
             // What is said to be left is there, until a refusal shows otherwise.
-            Some((_, Left::Most)) if self.not_before == Moment::START => now,
-            Some((Some(reset), _)) => {
+            Some((_, Left::Most, _)) if self.not_before == Moment::START => now,
+            Some((Some(reset), ..)) => {
                 // Without a processing time it may have been admitted as late as its head came.
                 times.refused().plus((reset + EDGE).max(FIRST_WAIT))
             }
             // Where that is wrong, the refusal is the last for long.
-            Some((None, Left::Some | Left::Nothing)) => now.plus(UNTOLD),
-            Some((None, Left::Most)) | None => Moment::NEVER,
+            Some((None, Left::Some | Left::Nothing, left)) => {
+                self.paused = Some(left);
+                now.plus(self.pause)
+            }
+            Some((None, Left::Most, _)) | None => Moment::NEVER,
         };
     }
 
-    /// An attempt that was sent then was refused, with a time to wait or without. Tells whether it
-    /// had asked.
-    pub(super) fn refused(&mut self, sent: Moment, hint: Option<Duration>, now: Moment) -> bool {
+    /// Whether nothing asks for long.
+    pub(super) fn is_silent(&self, now: Moment) -> bool {
+        now < self.not_before
+    }
+
+    /// What was refused is free again.
+    pub(super) fn may_ask_again(&mut self) {
+        self.not_before = Moment::START;
+    }
+
+    /// An attempt that was sent then was refused, with a time to wait or without; `is_short` says
+    /// that no window of a minute took what was taken so far. Tells whether it had asked.
+    pub(super) fn refused(
+        &mut self,
+        sent: Moment,
+        hint: Option<Duration>,
+        is_short: bool,
+        now: Moment,
+    ) -> bool {
         if sent >= self.beside {
             // It may have been too much at once: one at a time goes on.
             (self.asked, self.beside) = (Moment::NEVER, Moment::NEVER);
@@ -135,7 +176,14 @@ impl Asking {
             return true;
         }
         let asked = sent >= self.asked;
-        if let Some(hint) = hint.filter(|hint| asked && *hint <= LONGEST && !self.misled) {
+        if self.pause < UNTOLD && (asked || sent == self.answered) {
+            // It was asked too soon.
+            self.least = self.pause.mul_f64(LATER).min(UNTOLD);
+            (self.pause, self.paused) = (self.least, None);
+            (self.asked, self.free) = (Moment::NEVER, now.plus(UNTOLD));
+        } else if asked && is_short {
+            (self.asked, self.free) = (Moment::NEVER, now.plus(UNTOLD));
+        } else if let Some(hint) = hint.filter(|hint| asked && *hint <= LONGEST && !self.misled) {
             // Where that is wrong as well, nothing that it says is believed.
             (self.asked, self.free, self.misled) = (Moment::NEVER, now.plus(hint + EDGE), true);
         } else if asked {
@@ -168,7 +216,7 @@ mod tests {
         let (sent, head) = (at(sent), at(sent));
         asking.heard(own.of(Unit::Requests, 1.0).log.total(), true);
         let times = Times { sent, head, processing: None };
-        asking.told(Some((Some(Duration::from_secs_f64(reset)), Left::Nothing)), reset, &times, head);
+        asking.told(Some((Some(Duration::from_secs_f64(reset)), Left::Nothing, 0.0)), reset, &times, head);
     }
 
     fn wait(asking: &Asking, own: &OwnUse, now: f64) -> Duration {
@@ -194,15 +242,58 @@ mod tests {
         assert_eq!(wait(&asking, &own, 9.0), LONG, "no short window has such a reset");
     }
 
+    /// An attempt that asks at `sent`; no reset is told, and so much is left.
+    fn ask_untold(asking: &mut Asking, own: &mut OwnUse, sent: f64, left: f64) {
+        asking.took(at(sent));
+        send(own, sent);
+        asking.heard(own.of(Unit::Requests, 1.0).log.total(), true);
+        let times = Times { sent: at(sent), head: at(sent), processing: None };
+        asking.told(Some((None, Left::Some, left)), 0.0, &times, at(sent));
+    }
+
+    #[test]
+    fn where_no_reset_is_told_it_asks_sooner_while_all_is_free_again_and_later_where_not() {
+        let (mut asking, mut own) = (Asking::default(), OwnUse::new());
+        let mut now = 1.0;
+        let mut ask = |asking: &mut Asking, left: f64| {
+            now += 5.0;
+            ask_untold(asking, &mut own, now, left);
+            (now, wait(asking, &own, now))
+        };
+        let is = |found: Duration, asked: f64| (found.as_secs_f64() - asked).abs() < 1e-6;
+        let mut pause = 2.0;
+        for _ in 0..12 {
+            let found = ask(&mut asking, 5.0).1;
+            assert!(is(found, pause), "{found:?}");
+            pause = (pause * SOONER).max(FIRST_WAIT.as_secs_f64());
+        }
+        assert!(is(ask(&mut asking, 5.0).1, 0.25));
+        // One is refused: that was too soon.
+        let (now, _) = ask(&mut asking, 5.0);
+        asking.took(at(now + 0.25));
+        asking.refused(at(now + 0.25), None, false, at(now + 0.25));
+        let least = 0.25 * LATER;
+        for (left, pause) in [
+            (5.0, least),
+            (5.0, least),
+            (4.0, least * LATER),
+            (3.0, least * LATER * LATER),
+            (3.0, least * LATER * LATER * SOONER),
+        ] {
+            let found = ask(&mut asking, left).1;
+            assert!(is(found, pause), "{left}: {found:?}");
+        }
+    }
+
     #[test]
     fn a_refusal_of_what_asks_silences_it_and_another_does_not() {
         let (mut asking, mut own) = (Asking::default(), OwnUse::new());
         send(&mut own, 1.0);
         told(&mut asking, &own, 1.0, 0.8);
-        asking.refused(at(0.9), None, at(1.1));
+        asking.refused(at(0.9), None, false, at(1.1));
         assert_eq!(wait(&asking, &own, 3.0), Duration::ZERO);
         asking.took(at(3.0));
-        asking.refused(at(3.0), None, at(3.1));
+        asking.refused(at(3.0), None, false, at(3.1));
         for seconds in [4.0, 600.0, 1190.0] {
             told(&mut asking, &own, seconds, 0.8);
             assert_eq!(wait(&asking, &own, seconds + 5.0), LONG, "{seconds}");

@@ -7,6 +7,7 @@ use crate::admission::moment::{Moment, duration};
 use super::asking::Left;
 use super::at_once::{Seen, ToldAtOnce};
 use super::depth::first_burst;
+use super::ends::{BEYOND_CELLS, BEYOND_MINUTE};
 use super::foreign::Use;
 use super::limit::{Closed, EDGE, Limit, MOST_LEVEL, SMALL, Snapshot, WINDOW_BURST};
 use super::own::{Marks, Own};
@@ -75,7 +76,12 @@ impl Limit {
             let (limit, sent, on_its_way) = (self.stated, own.until(mark), self.on_its_way(own, at));
             self.shape.weigh_left(sliding::Report { at, reset, limit, remaining, sent, on_its_way });
         }
-        self.last = Some(Snapshot { at, remaining });
+        let snapshot = Snapshot { at, remaining, sent: own.until(mark) };
+        if self.silent_since.is_some_and(|before| self.is_freed(&snapshot, &before, own, now)) {
+            self.silent_since = None;
+            self.asking.may_ask_again();
+        }
+        self.last = Some(snapshot);
         self.told_depth = self.told_depth.max(remaining + self.bounded(cells) as f64).min(self.stated);
         let left = match report.remaining {
             0 => Left::Nothing,
@@ -84,7 +90,8 @@ impl Limit {
             }
             _ => Left::Some,
         };
-        let unknown = (!self.shape.is_known() && !self.window_is_told()).then_some((report.reset, left));
+        let unknown =
+            (!self.shape.is_known() && !self.window_is_told()).then_some((report.reset, left, remaining));
         self.asking.told(unknown, self.shape.longest_reset(), times, now);
         self.watch_foreign(self.stated - remaining, own, at);
         self.reshape(now);
@@ -139,7 +146,7 @@ impl Limit {
         self.set_limit(numbers.limit, now);
         let at = times.refused();
         self.depth.refused(self.rate() * self.part, times.sent, now);
-        self.asking.refused(times.sent, numbers.wait, now);
+        self.refused_asking(times.sent, numbers.wait, now);
         // A bucket lets it pass when the excess has drained. A longer wait is a window's: nothing
         // drains before its end.
         let excess = (numbers.used + numbers.requested - numbers.limit).max(0.0);
@@ -178,9 +185,28 @@ impl Limit {
     ) -> bool {
         self.at_once.refused(in_flight, self.stated);
         self.depth.refused(self.rate() * self.part, sent, now);
-        let asked = self.asking.refused(sent, hint, now);
+        let asked = self.refused_asking(sent, hint, now);
         self.reshape(now);
         asked
+    }
+
+    /// An attempt that was sent then was refused: whether it had asked.
+    fn refused_asking(&mut self, sent: Moment, hint: Option<Duration>, now: Moment) -> bool {
+        let asked = self.asking.refused(sent, hint, self.shape.is_short(), now);
+        if asked && self.asking.is_silent(now) {
+            self.silent_since = self.last;
+        }
+        asked
+    }
+
+    /// Whether more became free between two snapshots than a minute's limit explains.
+    fn is_freed(&self, now: &Snapshot, before: &Snapshot, own: &Own<'_>, at: Moment) -> bool {
+        let freed = now.sent - before.sent + now.remaining - before.remaining;
+        let of_a_minute = self.stated * now.at.seconds_since(before.at) / MINUTE;
+        // A log counts all that was sent within its window.
+        let logged = own.log.trailing(duration(MINUTE * 0.9), at) * own.ratio;
+        let contradicts_a_log = self.stated - now.remaining + 1.0 < logged;
+        freed > of_a_minute * BEYOND_MINUTE + BEYOND_CELLS && contradicts_a_log
     }
 
     /// Whether the level was so high that a refusal is no surprise.

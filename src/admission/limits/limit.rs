@@ -54,6 +54,8 @@ pub(crate) struct Limit {
     pub(super) ends: Option<Moment>,
     pub(super) asking: Asking,
     pub(super) at_once: ToldAtOnce,
+    /// The last snapshot before a refusal of what asked, while nothing asks.
+    pub(super) silent_since: Option<Snapshot>,
     pub(super) depth: Depth,
     /// The largest cost of late, in cells.
     pub(super) largest: f64,
@@ -89,6 +91,8 @@ pub(crate) struct Limit {
 pub(super) struct Snapshot {
     pub(super) at: Moment,
     pub(super) remaining: f64,
+    /// All of our own that was sent by then, in cells.
+    pub(super) sent: f64,
 }
 
 /// What a refusal or a header of a limiter that counts by windows leaves: no more than this room,
@@ -131,6 +135,7 @@ impl Limit {
             drains: false,
             asking: Asking::default(),
             at_once: ToldAtOnce::default(),
+            silent_since: None,
         };
         new.reshape(now);
         new
