@@ -32,11 +32,11 @@ impl Stranger for Log {
             return BARE;
         }
         self.log.push_back(at);
-        let reset = (self.tells != Tells::NoReset).then(|| self.log[0] + self.window - at);
-        match self.tells {
-            Tells::Nothing => PLAIN,
-            _ => requests(self.limit, self.limit - self.log.len() as f64, reset),
+        if self.tells == Tells::Nothing {
+            return PLAIN;
         }
+        let reset = (self.tells != Tells::NoReset).then(|| self.log[0] + self.window - at);
+        requests(self.limit, self.limit - self.log.len() as f64, reset)
     }
 
     fn scale(&mut self, factor: f64) {
