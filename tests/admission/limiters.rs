@@ -277,6 +277,27 @@ fn windows_in_headers_are_used() {
     check(&minutes, (60.0, 360.0));
 }
 
+/// While a limit is searched for, the wait that is predicted is a wait at a pace that will rise: a
+/// caller whose request would be served in time must not be refused early. Thirty callers wait for
+/// 15 s each at two requests a second, of the 60 s that they have.
+#[test]
+fn a_search_refuses_nobody_early() {
+    let makes: [(&str, f64, Make); 4] = [
+        ("bucket, 1 deep", 2.0, || Box::new(Deep::new(2.0, 0.5, Tells::Nothing))),
+        ("bucket, 3 deep", 2.0, || Box::new(Shallow::new(2.0, 3.0))),
+        ("bucket, 3 deep, bare", 2.0, || Box::new(Deep::new(2.0, 1.5, Tells::Nothing))),
+        ("window of 1 s", 10.0, || Box::new(Windows::new(10.0, 1.0, false, Tells::Nothing))),
+    ];
+    for (name, rate, make) in makes {
+        for seed in 1..=3 {
+            let report = go(&case(name, rate, make, Traffic::Closed(30), 0.0), seed, (0.0, 60.0));
+            let refused = report.deadline_refused + report.other_refused;
+            println!("{name}, seed {seed}: {refused} refused early, {} served", report.done.len());
+            assert_eq!(refused, 0, "{name}, seed {seed}: {} served", report.done.len());
+        }
+    }
+}
+
 /// Headers with a limit and a remainder but no reset: a request asks how soon it is free again. At
 /// least as much is used as without headers. Of a sliding counter of ten a second nine can be used.
 #[test]

@@ -35,7 +35,7 @@ pub(crate) use fair::Next;
 use flow::{Backlog, Flow, NONE};
 use guarantee::Guaranteed;
 use prediction::Outlook;
-use progress::Progress;
+use progress::{Progress, are_alike};
 pub use slab::Key;
 pub(crate) use slab::{Precedence, Slab, State, Waiter};
 use tag::Tag;
@@ -222,9 +222,9 @@ impl<W> Queue<W> {
     /// its caller's virtual time moves on.
     pub(crate) fn serve(&mut self, key: Key, share: f64, background_share: f64, now: Moment) {
         let waiter = self.slab.get(key);
-        let index = waiter.flow;
+        let (index, is_again, queued) = (waiter.flow, waiter.is_requeued(), waiter.share);
         // What a refused attempt of it was charged stays charged.
-        let share = if waiter.is_requeued() { 0.0 } else { share };
+        let share = if is_again { 0.0 } else { share };
         let before = self.flows[index as usize].tag;
         let lane = self.flows[index as usize].lane as usize;
         let time = self.lanes[lane].time;
@@ -233,6 +233,11 @@ impl<W> Queue<W> {
         self.count_out(key);
         let state = &mut self.lanes[lane];
         if state.order.is_empty() {
+            state.progress = Progress::default();
+        } else if is_again {
+            state.progress.served_again(now);
+        } else if !are_alike(share, queued) {
+            // A limit became known or changed: shares are parts of another one.
             state.progress = Progress::default();
         } else {
             state.progress.served(state.time.as_windows() - time.as_windows(), now);

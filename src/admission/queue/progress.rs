@@ -11,6 +11,15 @@ const LEAST: f64 = 4.0;
 /// what comes.
 const PAUSE: f64 = 2.0 * LEAST;
 
+/// Shares of one request that differ by no more than this factor are parts of the same limit.
+const ALIKE: f64 = 2.0;
+
+/// Whether the dominant shares of a request when it was queued and when it was served are parts of
+/// the same limit.
+pub(super) fn are_alike(one: f64, other: f64) -> bool {
+    one <= other * ALIKE && other <= one * ALIKE
+}
+
 /// The virtual time that passed lately while requests of the lane waited. It knows what their
 /// backlogs don't: how much of the limit those take who never wait for long.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +45,12 @@ impl Progress {
         self.seconds = self.seconds * kept + seconds;
     }
 
+    /// A request was served once more after a refusal: the virtual time stood still, and neither it
+    /// nor the seconds are a measure.
+    pub(super) fn served_again(&mut self, now: Moment) {
+        self.served = Some(now);
+    }
+
     /// Seconds until the virtual time has moved on by `windows`.
     pub(super) fn wait(&self, windows: f64, now: Moment) -> Option<f64> {
         let since = now.seconds_since(self.served?);
@@ -47,6 +62,19 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_served_again_is_no_measure() {
+        let mut progress = Progress::default();
+        let at = |seconds: f64| Moment::START.plus_seconds(seconds);
+        for second in 0..20 {
+            progress.served(1.0, at(f64::from(second)));
+            progress.served_again(at(f64::from(second) + 0.5));
+        }
+        let wait = progress.wait(5.0, at(19.5)).expect("it is measured");
+        assert!((wait - 2.5).abs() < 0.01, "{wait}");
+        assert!(are_alike(0.1, 0.15) && are_alike(0.15, 0.1) && !are_alike(0.1, 0.3) && !are_alike(0.1, 0.0));
+    }
 
     #[test]
     fn what_was_held_is_no_measure_of_what_comes() {
