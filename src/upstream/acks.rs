@@ -14,6 +14,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::ack_timeout::AckTimeout;
 use super::close_check::CloseCheck;
 
 /// Consecutive small reads after which quick acknowledgments are turned off, and off again.
@@ -27,18 +28,21 @@ const SMALL_READS: u8 = 128;
 /// acknowledged anyway.
 const MAX_SMALL: usize = 2 << 10;
 
-/// A TCP connection to an upstream, with delayed acknowledgments for small chunks.
+/// A TCP connection to an upstream, with delayed acknowledgments for small chunks, and a timeout
+/// for the peer's acknowledgments.
 #[derive(Debug)]
 pub struct DelayedAcks {
     tcp: TcpStream,
     /// Consecutive small reads.
     small_reads: u8,
     close_check: CloseCheck,
+    timeout: AckTimeout,
 }
 
 impl DelayedAcks {
     pub(super) fn new(tcp: TcpStream, close_check: CloseCheck) -> Self {
-        Self { tcp, small_reads: 0, close_check }
+        let timeout = AckTimeout::new(&tcp);
+        Self { tcp, small_reads: 0, close_check, timeout }
     }
 
     /// Whether the socket reports that the peer closed the connection.
@@ -46,6 +50,14 @@ impl DelayedAcks {
         match SockRef::from(&self.tcp).peek(&mut [MaybeUninit::uninit()]) {
             Ok(bytes) => bytes == 0,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Counts what was written, which ends a row of small reads.
+    fn sent(&mut self, written: &Poll<io::Result<usize>>) {
+        self.small_reads = 0;
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.timeout.sent(*bytes, &self.tcp);
         }
     }
 
@@ -73,7 +85,9 @@ impl AsyncRead for DelayedAcks {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.tcp).poll_read(cx, buf);
         if read.is_ready() {
-            self.count(buf.filled().len() - before);
+            let this = &mut *self;
+            this.count(buf.filled().len() - before);
+            this.timeout.heard(&this.tcp);
         } else if self.close_check.take() && self.is_closed() {
             return Poll::Ready(Ok(()));
         }
@@ -83,8 +97,9 @@ impl AsyncRead for DelayedAcks {
 
 impl AsyncWrite for DelayedAcks {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.small_reads = 0;
-        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        self.sent(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -98,10 +113,11 @@ impl AsyncWrite for DelayedAcks {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        small_reads: &[IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.small_reads = 0;
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, small_reads)
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        self.sent(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

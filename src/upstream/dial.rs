@@ -20,12 +20,11 @@ use super::progress::{Progress, Step};
 /// Delay before the next address is tried in parallel (RFC 8305, section 5: 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
 /// Idle time before TCP keep-alive probes, which detect peers that vanished.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
-/// Longest time that sent data may stay unacknowledged (`TCP_USER_TIMEOUT`). It detects a vanished
-/// peer; without it the kernel retries for 15 minutes. A live peer acknowledges within a round
-/// trip, however long its response takes.
-#[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(15);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// Time between two probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Unanswered probes after which the peer has vanished.
+const KEEPALIVE_PROBES: u32 = 2;
 /// Most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
 
@@ -42,11 +41,11 @@ pub(super) async fn dial(
     let stream = race(alternate(found), TcpStream::connect).await.map_err(|error| refused(&error))?;
     // Optimizations, which the system may not support; the connection works without.
     drop(stream.set_nodelay(true));
-    let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
-    let socket = SockRef::from(&stream);
-    drop(socket.set_tcp_keepalive(&keepalive));
-    #[cfg(target_os = "linux")]
-    drop(socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    drop(SockRef::from(&stream).set_tcp_keepalive(&keepalive));
     Ok(stream)
 }
 

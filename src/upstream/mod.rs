@@ -7,6 +7,7 @@
 //!
 //! Dropping the future of an attempt, or its response's body, ends the attempt upstream at once.
 
+mod ack_timeout;
 mod acks;
 mod body;
 mod connect;

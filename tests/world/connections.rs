@@ -47,6 +47,31 @@ fn r04_a_silently_broken_path_is_detected() {
     assert!(began.elapsed() < Duration::from_secs(22), "{:?}", began.elapsed());
 }
 
+/// A server that is busy with other requests reads a large one only later. Its kernel acknowledges
+/// nothing beyond the receive window meanwhile, and the connection is kept.
+#[test]
+fn a_server_that_reads_a_large_request_late_answers_it() {
+    let upstream = wire::upstream(|mut stream| {
+        std::thread::sleep(Duration::from_secs(18));
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while let Some(mut head) = wire::read_head(&mut reader) {
+            wire::read_body(&mut reader, &mut head, false);
+            if stream.write_all(&good()).is_err() {
+                return;
+            }
+        }
+    });
+    let weir = Weir::before(upstream, "");
+    let text = "word ".repeat(600_000);
+    let body = format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{text}"}}]}}"#);
+    let mut client = wire::connect(weir.address);
+    client.set_read_timeout(Some(Duration::from_mins(2))).unwrap();
+    client.write_all(&request("/v1/chat/completions", "", body)).unwrap();
+    let got = wire::read_answer(&mut BufReader::new(client), "POST").unwrap();
+    assert_eq!(got.status(), 200, "{got:?}");
+    assert_eq!(got.header("x-weir-attempts"), Some("1"));
+}
+
 /// The server announces its keep-alive timeout: an unsafe request meets no close.
 #[test]
 fn r16_a_connection_is_closed_before_its_server_closes_it() {
