@@ -22,7 +22,7 @@ use super::progress::{Progress, Step};
 use super::proxy::Proxy;
 use super::refused_by_proxy::RefusedByProxy;
 use super::target::Target;
-use super::{dial, tunnel};
+use super::{dial, failure, tunnel};
 
 /// The byte stream of a connection to the upstream: plain TCP, or TLS, boxed for its size.
 pub type TransportStream = Either<Gathered<DelayedAcks>, Box<TlsStream<Gathered<DelayedAcks>>>>;
@@ -185,11 +185,8 @@ impl Service<Destination> for Connector {
 }
 
 fn tls_failure(error: &std::io::Error) -> Failure {
-    match error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>()) {
-        Some(error @ rustls::Error::InvalidCertificate(_)) => {
-            Failure::unsent(FailureKind::Tls, error.to_string()).lasting()
-        }
-        Some(error) => Failure::unsent(FailureKind::Tls, error.to_string()),
+    match failure::tls_error(error) {
+        Some(error) => failure::of_tls(error),
         None => Failure::unsent(FailureKind::Tls, error.kind().to_string()),
     }
 }

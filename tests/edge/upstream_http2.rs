@@ -313,3 +313,24 @@ fn a_reset_concerns_one_stream_and_is_retried_where_that_is_safe() {
     assert_eq!(said(&ask(JOBS, "{}")), (200, "{}", Some("1")));
     assert_eq!(connections.load(Ordering::Relaxed), 1, "no reset costs the connection");
 }
+
+#[test]
+fn a_response_that_breaks_the_protocol_is_malformed_not_a_closed_connection() {
+    let violations = [
+        [vec![0x88], fields(&[("X-Upper", "1")])].concat(),
+        [vec![0x88], fields(&[("connection", "keep-alive")])].concat(),
+        vec![0xff; 5],
+    ];
+    let (weir, _connections) = before(move |_, upstream| {
+        while let Some((stream, number)) = upstream.request() {
+            let block = &violations[number.parse::<usize>().unwrap()];
+            upstream.send(HEADERS, END_HEADERS | END_STREAM, stream, block);
+        }
+    });
+    for number in ["0", "1", "2"] {
+        let answer = wire::ask(weir.address, &post(JOBS, number));
+        assert_eq!(answer.header("x-weir-error-class"), Some("malformed_response"), "{number}: {answer:?}");
+        let text = String::from_utf8_lossy(&answer.body);
+        assert!(text.contains("is not valid HTTP: HTTP/2: "), "{text}");
+    }
+}

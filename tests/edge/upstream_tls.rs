@@ -40,6 +40,10 @@ fn asking(authority: &Authority) -> (SocketAddr, Receiver<CertificateDer<'static
         let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
         let mut reader = BufReader::new(rustls::StreamOwned::new(connection, stream));
         if wire::read_head(&mut reader).is_none() {
+            // Closing with unread data resets the connection, and the alert would be lost.
+            let mut stream = reader.into_inner().sock;
+            drop(stream.shutdown(std::net::Shutdown::Write));
+            drop(std::io::copy(&mut stream, &mut std::io::sink()));
             return;
         }
         let mut tls = reader.into_inner();
@@ -83,4 +87,24 @@ fn a_client_certificate_that_was_replaced_is_shown_without_a_reload() {
         assert!(Instant::now() < until, "the old certificate is still shown");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// With TLS 1.3 the server's alert comes after the handshake has ended for Weir.
+#[test]
+fn an_upstream_that_requires_a_client_certificate_says_so_once() {
+    let authority = Authority::new();
+    authority.sign("upstream", &["upstream.test"]);
+    let (upstream, _seen) = asking(&authority);
+    let weir = Weir::start(
+        &format!(
+            "upstream.url = \"https://{upstream}\"\n[upstream.tls]\nroots = \"file:{}\"\nserver_name = \"upstream.test\"\n",
+            authority.show("roots.pem"),
+        ),
+        &[],
+    );
+    let got = wire::get(weir.address, "/v1/models");
+    assert_eq!((got.status(), got.header("x-weir-attempts")), (502, Some("1")), "{got:?}");
+    assert_eq!(got.header("x-weir-error-class"), Some("connection_tls"));
+    let text = String::from_utf8_lossy(&got.body);
+    assert!(text.contains("it requires a client certificate (upstream.tls.client_cert)"), "{text}");
 }
