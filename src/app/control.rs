@@ -332,8 +332,8 @@ impl Control {
                 if !drain.finished((announced + IDLE_GRACE).min(deadline)).await {
                     drain.close_idle();
                 }
-                // Waiting requests that can't start in time are refused, so that another replica
-                // serves them.
+                // Requests that still wait are refused, so that another replica or the next process
+                // serves them: this one no longer takes part in the division of the limits.
                 self.scopes.drain();
                 drain.finished(deadline).await
             };

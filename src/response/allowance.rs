@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::OwnAnswer;
-use super::refusal::seconds;
+use super::refusal::{draining, seconds};
 use crate::admission::{Ceiling, CeilingRefusal};
 use crate::classify::ErrorClass;
 use crate::spending::{Budget, Spent};
@@ -40,11 +40,7 @@ pub fn ceiling(refusal: &CeilingRefusal, rng: &mut fastrand::Rng) -> OwnAnswer {
             ),
             *wait,
         ),
-        CeilingRefusal::Draining => {
-            let message = "This Weir is shutting down, and the request would have to wait too long; another replica can serve it.";
-            return OwnAnswer::new(ErrorClass::WeirDraining, message)
-                .retry_after(Duration::from_secs(1), rng);
-        }
+        CeilingRefusal::Draining => return draining(rng),
     };
     OwnAnswer::new(ErrorClass::WeirCallerLimit, message).retry_after(wait, rng)
 }

@@ -46,12 +46,17 @@ pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
             told(ErrorClass::WeirDeadline, words).retry_after(*retry_after, rng)
         }
         Refused::QuotaExhausted(spent) => told(ErrorClass::WeirBillingBlock, spent).final_answer(),
-        Refused::Draining => OwnAnswer::new(
-            ErrorClass::WeirDraining,
-            "This Weir is shutting down, and the request would have to wait too long; another replica can serve it.",
-        )
-        .retry_after(Duration::from_secs(1), rng),
+        Refused::Draining => draining(rng),
     }
+}
+
+/// The response to a request that still waits when a drain stops granting permits.
+pub(super) fn draining(rng: &mut fastrand::Rng) -> OwnAnswer {
+    OwnAnswer::new(
+        ErrorClass::WeirDraining,
+        "This Weir is shutting down and starts no more requests; another replica, or its successor, can serve this one.",
+    )
+    .retry_after(Duration::from_secs(1), rng)
 }
 
 /// The response after an attempt without one.
