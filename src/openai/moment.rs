@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::limit_message::unit_of_time;
 use super::{decimal, duration};
 
 /// A relative or absolute time.
@@ -21,15 +22,17 @@ const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
 impl When {
-    /// Parses Go's notation (`6m0s`), a number, or a date. A small number is in `unit`s from now
-    /// on; a large one is seconds or milliseconds since 1970.
+    /// Parses Go's notation (`6m0s`), a number with a unit or without (`2 seconds`), or a date, in
+    /// quotation marks or without. A small number is in `unit`s from now on; a large one is seconds
+    /// or milliseconds since 1970.
     pub(crate) fn read(text: &[u8], unit: Duration) -> Option<Self> {
+        let text = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text);
         if let Some(time) = duration::parse(text) {
             return Some(Self::After(time));
         }
         let text = str::from_utf8(text).ok()?;
         if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-            return date(text).map(Self::At);
+            return with_unit(text).map(Self::After).or_else(|| date(text).map(Self::At));
         }
         let number: f64 = text.parse().ok()?;
         match since_1970(number) {
@@ -45,6 +48,16 @@ impl When {
             Self::At(moment) => moment.duration_since(wall()).unwrap_or_default(),
         }
     }
+}
+
+/// A number and its unit (`2 seconds`).
+fn with_unit(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_once(' ')?;
+    if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
+    let seconds = number.parse::<f64>().ok()? * unit_of_time(unit)?.as_secs_f64();
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// The time of a number of seconds or milliseconds since 1970; `None` if the number is too small.
@@ -164,6 +177,8 @@ mod tests {
             "2026-01-27 12:00:30",
             "Tue, 27 Jan 2026 13:00:30",
             "soon",
+            "2 moons",
+            "\"",
             "-3",
             "",
             "2026-01-27T12:00Z",
@@ -181,6 +196,9 @@ mod tests {
             ("1500", Duration::from_millis(1), 1_500),
             ("1500ms", Duration::from_millis(1), 1_500),
             ("6m0s", SECOND, 360_000),
+            ("2 seconds", SECOND, 2_000),
+            ("1.5 min", SECOND, 90_000),
+            ("\"2\"", SECOND, 2_000),
         ] {
             let time = Duration::from_millis(millis);
             assert_eq!(When::read(text.as_bytes(), unit), Some(When::After(time)), "{text}");

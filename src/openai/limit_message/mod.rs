@@ -5,6 +5,8 @@ mod wait;
 mod window;
 mod words;
 
+pub(super) use words::unit_of_time;
+
 use std::time::Duration;
 
 use crate::label::names;

@@ -85,7 +85,7 @@ fn digits(bytes: &[u8]) -> usize {
 }
 
 /// The duration of a unit of time by its name; a month has thirty days.
-pub(super) fn unit_of_time(word: &str) -> Option<Duration> {
+pub(in crate::openai) fn unit_of_time(word: &str) -> Option<Duration> {
     Some(match word {
         "ms" | "millisecond" | "milliseconds" => Duration::from_millis(1),
         "s" | "sec" | "secs" | "second" | "seconds" => Duration::from_secs(1),
