@@ -20,7 +20,7 @@ DASHBOARD = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "grafana" /
 # Panels that are empty when all is well, and why. Everything else must show something.
 MAY_BE_EMPTY = {
     "Used by others": "nobody else used the limits, or no header told",
-    "Is the predicted wait right?": "nobody waited for 100 ms",
+    "Is the predicted wait accurate?": "nobody waited for 100 ms",
     "Restarts": "nothing restarted",
     "Cost by caller": "no price list is loaded",
     "Time to the first event": "no answer was streamed",
