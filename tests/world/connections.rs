@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::process::Weir;
-use crate::scripted::{CHAT, at_once, chat, good, post, request, scripted};
+use crate::scripted::{CHAT, at_once, chat, good, post, request, scripted, serve};
 use crate::wire;
 
 /// After its first response the peer's kernel drops all packets, like a broken path.
@@ -51,15 +51,9 @@ fn r04_a_silently_broken_path_is_detected() {
 /// nothing beyond the receive window meanwhile, and the connection is kept.
 #[test]
 fn a_server_that_reads_a_large_request_late_answers_it() {
-    let upstream = wire::upstream(|mut stream| {
+    let upstream = wire::upstream(|stream| {
         std::thread::sleep(Duration::from_secs(18));
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        while let Some(mut head) = wire::read_head(&mut reader) {
-            wire::read_body(&mut reader, &mut head, false);
-            if stream.write_all(&good()).is_err() {
-                return;
-            }
-        }
+        serve(stream);
     });
     let weir = Weir::before(upstream, "");
     let text = "word ".repeat(600_000);

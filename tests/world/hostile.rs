@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::process::Weir;
-use crate::scripted::{CHAT, GOOD, STREAM, chat, each_at_once, good};
+use crate::scripted::{CHAT, GOOD, STREAM, chat, each_at_once, good, serve};
 use crate::wire;
 
 /// Writes the same bytes repeatedly until the peer closes.
@@ -151,20 +151,14 @@ fn a_bomb_is_passed_on_as_it_came() {
 fn a_connection_that_dies_at_once_is_tried_again() {
     for reset in [false, true] {
         let accepted = AtomicU32::new(0);
-        let upstream = wire::upstream(move |mut stream| {
+        let upstream = wire::upstream(move |stream| {
             if accepted.fetch_add(1, Ordering::SeqCst) < 2 {
                 if reset {
                     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
                 }
                 return;
             }
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            while let Some(mut head) = wire::read_head(&mut reader) {
-                wire::read_body(&mut reader, &mut head, false);
-                if stream.write_all(&good()).is_err() {
-                    return;
-                }
-            }
+            serve(stream);
         });
         let weir = Weir::before(upstream, "");
         for body in [CHAT, STREAM] {

@@ -1,6 +1,7 @@
 //! Scripted upstreams, and calls through Weir to them.
 
-use std::net::SocketAddr;
+use std::io::{BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -82,6 +83,17 @@ pub(crate) fn answering(answer: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'st
         answer(request)
     });
     (address, seen)
+}
+
+/// Sends [`good`] to each request of a connection until it ends.
+pub(crate) fn serve(mut stream: TcpStream) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    while let Some(mut head) = wire::read_head(&mut reader) {
+        wire::read_body(&mut reader, &mut head, false);
+        if stream.write_all(&good()).is_err() {
+            return;
+        }
+    }
 }
 
 /// A request's bytes; `fields` are further ones, each ended by a line's end.
