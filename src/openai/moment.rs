@@ -56,7 +56,7 @@ fn with_unit(text: &str) -> Option<Duration> {
     if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return None;
     }
-    let seconds = number.parse::<f64>().ok()? * unit_of_time(unit)?.as_secs_f64();
+    let seconds = number.parse::<f64>().ok()? * unit_of_time(&unit.to_ascii_lowercase())?.as_secs_f64();
     Duration::try_from_secs_f64(seconds).ok()
 }
 
@@ -196,7 +196,7 @@ mod tests {
             ("1500", Duration::from_millis(1), 1_500),
             ("1500ms", Duration::from_millis(1), 1_500),
             ("6m0s", SECOND, 360_000),
-            ("2 seconds", SECOND, 2_000),
+            ("2 Seconds", SECOND, 2_000),
             ("1.5 min", SECOND, 90_000),
             ("\"2\"", SECOND, 2_000),
         ] {

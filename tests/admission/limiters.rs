@@ -298,14 +298,15 @@ fn a_search_refuses_nobody_early() {
     }
 }
 
-/// Headers with a limit and a remainder but no reset: a request asks how soon it is free again. At
-/// least as much is used as without headers. Of a sliding counter of ten a second nine can be used.
+/// Headers with a limit and a remainder but no reset: a request asks how soon it is free again. A
+/// fixed pause before it uses 40 % of a log or a sliding counter of a second. Of such a counter
+/// nine tenths can be used. Without any headers more of a log is used: 84 to 93 %.
 #[test]
 fn limits_whose_headers_name_no_reset_are_used() {
     let makes: [(&str, f64, Make, f64); 8] = [
-        ("window of 10 s", 5.0, || Box::new(Windows::new(50.0, 10.0, false, Tells::NoReset)), 0.75),
-        ("sliding counter of 10 s", 5.0, || Box::new(Windows::new(50.0, 10.0, true, Tells::NoReset)), 0.75),
-        ("log of 10 s", 5.0, || Box::new(Log::new(50.0, 10.0, Tells::NoReset)), 0.75),
+        ("window of 10 s", 5.0, || Box::new(Windows::new(50.0, 10.0, false, Tells::NoReset)), 0.9),
+        ("sliding counter of 10 s", 5.0, || Box::new(Windows::new(50.0, 10.0, true, Tells::NoReset)), 0.9),
+        ("log of 10 s", 5.0, || Box::new(Log::new(50.0, 10.0, Tells::NoReset)), 0.8),
         ("window of 1 s", 10.0, || Box::new(Windows::new(10.0, 1.0, false, Tells::NoReset)), 0.9),
         ("sliding counter of 1 s", 10.0, || Box::new(Windows::new(10.0, 1.0, true, Tells::NoReset)), 0.75),
         ("log of 1 s", 10.0, || Box::new(Log::new(10.0, 1.0, Tells::NoReset)), 0.75),

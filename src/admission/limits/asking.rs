@@ -19,10 +19,10 @@ use super::{DISTRUSTED, FIRST_WAIT};
 const LONGEST: Duration = Duration::from_secs(11);
 /// The pause between two requests that ask, where no reset is told: at first and at most.
 const UNTOLD: Duration = Duration::from_secs(2);
-/// The factor on that pause when all that was taken is free again after it,
+/// The factor on [`UNTOLD`]'s pause when all that was taken is free again after it.
 const SOONER: f64 = 0.8;
-/// and the factor when less is free. Steps of a half and twice stayed at two thirds of what a log
-/// of a second gives: half of the pauses are then too short, and half twice too long.
+/// The factor on [`UNTOLD`]'s pause when less than that is free. With steps of a half and twice,
+/// half of the pauses are too short and half twice too long: 68 % of a log of a second were used.
 const LATER: f64 = 1.2;
 
 /// What a snapshot says is left.
@@ -49,13 +49,14 @@ pub(super) struct Asking {
     alone_until: Moment,
     /// A refusal came although a reset, or the time to wait that another refusal named, had passed.
     misled: bool,
-    /// When the last one that asked and was answered had been sent. The answer may be a refusal.
+    /// When the last answered request that asked was sent. The answer may be a refusal.
     answered: Moment,
     not_before: Moment,
-    /// How long is waited where no reset is told, and how long at least.
+    /// The pause before the next request that asks, where no reset is told.
     pause: Duration,
+    /// The least pause: shorter ones were refused.
     least: Duration,
-    /// What was left before such a wait, while the next one asks after it.
+    /// The cells that were left before the present pause, while there is one.
     paused: Option<f64>,
 }
 
@@ -114,8 +115,8 @@ impl Asking {
         }
     }
 
-    /// The newest snapshot: its reset and what it leaves, in words and in cells; nothing where what
-    /// they mean is known. And the longest reset so far in seconds.
+    /// Weighs the newest snapshot: its reset, and what is left as a class and in cells, or `None`
+    /// where the limiter's rule is known. `longest` is the longest reset so far, in seconds.
     pub(super) fn told(
         &mut self,
         unknown: Option<(Option<Duration>, Left, f64)>,
@@ -160,15 +161,9 @@ impl Asking {
         self.not_before = Moment::START;
     }
 
-    /// An attempt that was sent then was refused, with a time to wait or without; `is_short` says
-    /// that no window of a minute took what was taken so far. Tells whether it had asked.
-    pub(super) fn refused(
-        &mut self,
-        sent: Moment,
-        hint: Option<Duration>,
-        is_short: bool,
-        now: Moment,
-    ) -> bool {
+    /// An attempt that was sent then was refused, with a time to wait or without. Tells whether it
+    /// had asked.
+    pub(super) fn refused(&mut self, sent: Moment, hint: Option<Duration>, now: Moment) -> bool {
         if sent >= self.beside {
             // It may have been too much at once: one at a time goes on.
             (self.asked, self.beside) = (Moment::NEVER, Moment::NEVER);
@@ -180,8 +175,6 @@ impl Asking {
             // It was asked too soon.
             self.least = self.pause.mul_f64(LATER).min(UNTOLD);
             (self.pause, self.paused) = (self.least, None);
-            (self.asked, self.free) = (Moment::NEVER, now.plus(UNTOLD));
-        } else if asked && is_short {
             (self.asked, self.free) = (Moment::NEVER, now.plus(UNTOLD));
         } else if let Some(hint) = hint.filter(|hint| asked && *hint <= LONGEST && !self.misled) {
             // Where that is wrong as well, nothing that it says is believed.
@@ -271,7 +264,7 @@ mod tests {
         // One is refused: that was too soon.
         let (now, _) = ask(&mut asking, 5.0);
         asking.took(at(now + 0.25));
-        asking.refused(at(now + 0.25), None, false, at(now + 0.25));
+        asking.refused(at(now + 0.25), None, at(now + 0.25));
         let least = 0.25 * LATER;
         for (left, pause) in [
             (5.0, least),
@@ -290,10 +283,10 @@ mod tests {
         let (mut asking, mut own) = (Asking::default(), OwnUse::new());
         send(&mut own, 1.0);
         told(&mut asking, &own, 1.0, 0.8);
-        asking.refused(at(0.9), None, false, at(1.1));
+        asking.refused(at(0.9), None, at(1.1));
         assert_eq!(wait(&asking, &own, 3.0), Duration::ZERO);
         asking.took(at(3.0));
-        asking.refused(at(3.0), None, false, at(3.1));
+        asking.refused(at(3.0), None, at(3.1));
         for seconds in [4.0, 600.0, 1190.0] {
             told(&mut asking, &own, seconds, 0.8);
             assert_eq!(wait(&asking, &own, seconds + 5.0), LONG, "{seconds}");

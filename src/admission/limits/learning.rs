@@ -192,7 +192,7 @@ impl Limit {
 
     /// An attempt that was sent then was refused: whether it had asked.
     fn refused_asking(&mut self, sent: Moment, hint: Option<Duration>, now: Moment) -> bool {
-        let asked = self.asking.refused(sent, hint, self.shape.is_short(), now);
+        let asked = self.asking.refused(sent, hint, now);
         if asked && self.asking.is_silent(now) {
             self.silent_since = self.last;
         }

@@ -54,7 +54,7 @@ pub(crate) struct Limit {
     pub(super) ends: Option<Moment>,
     pub(super) asking: Asking,
     pub(super) at_once: ToldAtOnce,
-    /// The last snapshot before a refusal of what asked, while nothing asks.
+    /// The last snapshot before a request that asked was refused, while none may ask.
     pub(super) silent_since: Option<Snapshot>,
     pub(super) depth: Depth,
     /// The largest cost of late, in cells.
@@ -91,7 +91,7 @@ pub(crate) struct Limit {
 pub(super) struct Snapshot {
     pub(super) at: Moment,
     pub(super) remaining: f64,
-    /// All of our own that was sent by then, in cells.
+    /// All cells that this Weir had sent by then.
     pub(super) sent: f64,
 }
 

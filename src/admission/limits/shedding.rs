@@ -62,7 +62,7 @@ pub(super) struct Shedding {
     /// The last failure, and whether something that was sent after it was answered well.
     failure: Moment,
     healed: bool,
-    /// Failures since something was last answered well.
+    /// Failures in a row: none that was sent after one of them was answered well.
     run: u32,
     /// Several failed before that, within a minute: one run of failures alone is an outage.
     again_and_again: bool,

@@ -101,6 +101,8 @@ impl<W> Machine<W> {
     }
 
     pub(super) fn grant(&mut self, key: Key, taken: &Taken, now: Moment, wake: &mut Vec<W>) {
+        let usual = self.members.typical().share(self.queue.waiter(key).cost);
+        self.queue.compare_share(key, usual);
         let share = self.members.of(taken.member).share_of(taken.charge);
         self.queue.serve(key, share, self.settings.queue.background_share, now);
         let since = self.queue.waiter(key).since;

@@ -218,11 +218,21 @@ impl<W> Queue<W> {
         self.parked.first().map(|parked| parked.0)
     }
 
+    /// Compares a request's dominant share now with that at its arrival. If they differ, a limit
+    /// became known or changed, and the measured progress of the lane is in parts of another limit.
+    pub(crate) fn compare_share(&mut self, key: Key, share: f64) {
+        let waiter = self.slab.get(key);
+        if !are_alike(share, waiter.share) {
+            let lane = self.flows[waiter.flow as usize].lane as usize;
+            self.lanes[lane].progress = Progress::default();
+        }
+    }
+
     /// Takes the request whose turn it is out of the queue, to be served at this dominant share:
     /// its caller's virtual time moves on.
     pub(crate) fn serve(&mut self, key: Key, share: f64, background_share: f64, now: Moment) {
         let waiter = self.slab.get(key);
-        let (index, is_again, queued) = (waiter.flow, waiter.is_requeued(), waiter.share);
+        let (index, is_again) = (waiter.flow, waiter.is_requeued());
         // What a refused attempt of it was charged stays charged.
         let share = if is_again { 0.0 } else { share };
         let before = self.flows[index as usize].tag;
@@ -236,9 +246,6 @@ impl<W> Queue<W> {
             state.progress = Progress::default();
         } else if is_again {
             state.progress.served_again(now);
-        } else if !are_alike(share, queued) {
-            // A limit became known or changed: shares are parts of another one.
-            state.progress = Progress::default();
         } else {
             state.progress.served(state.time.as_windows() - time.as_windows(), now);
         }

@@ -11,11 +11,11 @@ const LEAST: f64 = 4.0;
 /// what comes.
 const PAUSE: f64 = 2.0 * LEAST;
 
-/// Shares of one request that differ by no more than this factor are parts of the same limit.
+/// The factor within which two dominant shares of one request count as parts of the same limit: a
+/// smaller change distorts the measure by no more than itself, and fades.
 const ALIKE: f64 = 2.0;
 
-/// Whether the dominant shares of a request when it was queued and when it was served are parts of
-/// the same limit.
+/// Whether two dominant shares of one request, at different moments, are parts of the same limit.
 pub(super) fn are_alike(one: f64, other: f64) -> bool {
     one <= other * ALIKE && other <= one * ALIKE
 }

@@ -271,3 +271,25 @@ fn the_youngest_background_request_makes_place_where_that_is_enough() {
     assert_eq!(queue.room(CallerId(9), Lane::Interactive, 10, &settings), Ok(()));
     assert_ne!(queue.displaceable(10, &settings), None);
 }
+
+/// Two members of a pool have limits of which a request takes a hundredth and a tenth. From the
+/// 150th request on the first limit is ten times as large.
+#[test]
+fn progress_is_measured_anew_when_a_limit_changes_and_not_between_members() {
+    let mut queue: Queue<()> = Queue::new();
+    let keys: Vec<Key> = (0..200).map(|_| queue.add(1, Lane::Interactive, 1, 0.01, 1e6)).collect();
+    let at = |number: usize| Moment::START.plus_seconds(number as f64 * 0.1);
+    let is_measured = |queue: &Queue<()>, now| {
+        queue.measured_wait(CallerId(2), Lane::Interactive, Moment::NEVER, now).is_some()
+    };
+    for (number, key) in keys.into_iter().enumerate() {
+        queue.compare_share(key, if number < 150 { 0.01 } else { 0.001 });
+        let share = if number.is_multiple_of(2) { 0.01 } else { 0.1 };
+        queue.serve(key, share, BACKGROUND, at(number));
+        queue.remove(key);
+        // The first four seconds are too short for a measure.
+        if !(35..45).contains(&number) && number < 199 {
+            assert_eq!(is_measured(&queue, at(number)), (45..150).contains(&number), "{number}");
+        }
+    }
+}
